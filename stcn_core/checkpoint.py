@@ -1,0 +1,143 @@
+"""Reading and writing network weights.
+
+Accepted: the official STCN `.pth` (a plain state dict, 4- or 5-channel value encoder, with or without a `module.`
+prefix) and safetensors written by this project, which carry their NetworkConfig in the file's metadata. Nothing
+is unpickled beyond tensors (`weights_only=True`).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stcn_core.network import STCN, NetworkConfig
+
+BUNDLED = Path(__file__).parent / "weights" / "small.safetensors"
+CONFIG_KEY = "network_config"
+SHOWN_KEYS = 5
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint, or not one of this network. The message names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """Where the weights came from: file name, SHA-256 of the file, layout, notes on what was adapted."""
+
+    name: str
+    sha256: str
+    config: NetworkConfig
+    notes: tuple[str, ...] = ()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_checkpoint(path: Path | str) -> tuple[STCN, CheckpointInfo]:
+    """The network in evaluation mode, float32, on the CPU.
+
+    Raises FileNotFoundError, or CheckpointError that names the first missing, unexpected or misshapen keys.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist: give a .pth or .safetensors file or URL")
+    state, config = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    notes = []
+    if config is None:
+        has_cbam = any(".fuser.attention." in key for key in state)
+        config = replace(NetworkConfig.official(), cbam=has_cbam)
+    first = state.get("value_encoder.conv1.weight")
+    if first is not None and first.ndim == 4 and first.shape[1] == 4:
+        # Stage-0 weights saw no "others" channel. STCN's own evaluation appends zeros, which ignores it.
+        state["value_encoder.conv1.weight"] = torch.cat((first, torch.zeros_like(first[:, :1])), 1)
+        notes.append("value_encoder.conv1: 4 input channels, one of zeros appended")
+    network = STCN(config)
+    _check_keys(path, network.state_dict(), state)
+    network.load_state_dict(state)
+    return network.float().eval(), CheckpointInfo(path.name, file_sha256(path), config, tuple(notes))
+
+
+def save_checkpoint(
+    network: STCN,
+    path: Path | str,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes `.safetensors` (with config and metadata) or a `.pth` state dict in the official key layout.
+
+    dtype, if given, is what floating tensors are stored as; loading always gives float32.
+    """
+    path = Path(path)
+    state = {
+        key: (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).cpu().contiguous()
+        for key, tensor in network.state_dict().items()
+    }
+    if path.suffix == ".safetensors":
+        config = json.dumps(network.config.to_json())
+        save_file(state, path, {**(metadata or {}), CONFIG_KEY: config, "format": "pt"})
+    elif path.suffix == ".pth":
+        torch.save(state, path)
+    else:
+        raise ValueError(f"{path}: a checkpoint's name ends in .safetensors or .pth")
+
+
+def checkpoint_metadata(path: Path | str) -> dict[str, str]:
+    """The text metadata of a safetensors file (training record, config)."""
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | None]:
+    try:
+        with safe_open(path, "pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}
+            text = (file.metadata() or {}).get(CONFIG_KEY)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+    try:
+        return state, None if text is None else NetworkConfig.from_json(json.loads(text))
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: its {CONFIG_KEY} is not understood: {error}") from error
+
+
+def _read_pth(path: Path) -> tuple[dict[str, Tensor], None]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds here: pickle, zip, EOF and runtime errors
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} is not a checkpoint that can be read safely (weights only): {reason}"
+        ) from error
+    if isinstance(state, Mapping) and isinstance(state.get("network"), Mapping):
+        state = state["network"]  # STCN's own training checkpoints nest the weights
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors)")
+    return dict(state), None
+
+
+def _check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    missing = [key for key in expected if key not in found]
+    unexpected = [key for key in found if key not in expected]
+    misshapen = [
+        f"{key} is {tuple(found[key].shape)}, not {tuple(expected[key].shape)}"
+        for key in expected
+        if key in found and found[key].shape != expected[key].shape
+    ]
+    parts = []
+    for word, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)):
+        if keys:
+            more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
+            parts.append(f"{len(keys)} {word}: {', '.join(keys[:SHOWN_KEYS])}{more}")
+    if parts:
+        raise CheckpointError(f"{path} does not fit the network ({'; '.join(parts)})")

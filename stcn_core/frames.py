@@ -1,0 +1,43 @@
+"""From decoded pixels to network input and back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Rows and columns added around a frame: total (-n) mod 16, floor(half) before, the rest after."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @staticmethod
+    def to_multiple(height: int, width: int, multiple: int = 16) -> "Padding":
+        rows, columns = -height % multiple, -width % multiple
+        return Padding(rows // 2, rows - rows // 2, columns // 2, columns - columns // 2)
+
+    def add(self, x: Tensor) -> Tensor:
+        """Zeros around the last two axes. After normalisation a zero is the mean colour."""
+        return F.pad(x, (self.left, self.right, self.top, self.bottom))
+
+    def remove(self, x: Tensor) -> Tensor:
+        """[..., H + top + bottom, W + left + right] -> [..., H, W]."""
+        height, width = x.shape[-2:]
+        return x[..., self.top : height - self.bottom, self.left : width - self.right]
+
+
+def normalise(frames: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 RGB [B, H, W, 3] -> float32 [B, 3, H, W], channels_last, ImageNet mean and deviation."""
+    pixels = torch.as_tensor(frames).to(device).permute(0, 3, 1, 2).float()  # keeps channels_last
+    mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
+    return (pixels - mean) / std
