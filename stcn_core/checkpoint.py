@@ -116,9 +116,7 @@ def _read_pth(path: Path) -> tuple[dict[str, Tensor], None]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here: pickle, zip, EOF and runtime errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} is not a checkpoint that can be read safely (weights only): {reason}"
-        ) from error
+        raise CheckpointError(f"{path} is not a checkpoint that can be read safely (weights only): {reason}") from error
     if isinstance(state, Mapping) and isinstance(state.get("network"), Mapping):
         state = state["network"]  # STCN's own training checkpoints nest the weights
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -1,0 +1,84 @@
+"""From probabilities to the masks that are written: argmax at the source's resolution, RLE, area, box, score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rlemasklib import RLEMask
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ObjectMask:
+    """One object's mask on one frame.
+
+    counts is COCO's compressed run-length code (column-major) of a mask [height, width]; box is x, y, w, h in
+    pixels; score is the mean foreground probability inside the mask, 1 for a given mask.
+    """
+
+    object_id: int
+    counts: bytes
+    height: int
+    width: int
+    area: int
+    box: tuple[int, int, int, int]
+    score: float
+    is_prompt: bool
+
+    def decode(self) -> np.ndarray:
+        """uint8 [height, width] of 0 and 1."""
+        mask = RLEMask.from_dict({"size": [self.height, self.width], "counts": self.counts})
+        return mask.to_array(order="C")
+
+
+def encode_mask(mask: np.ndarray, object_id: int, score: float, is_prompt: bool) -> ObjectMask | None:
+    """mask: bool or uint8 [H, W]. None where it is empty: no row means not visible."""
+    rle = RLEMask.from_array(np.ascontiguousarray(mask, dtype=np.uint8))
+    area = int(rle.area())
+    if area == 0:
+        return None
+    box = tuple(int(value) for value in rle.bbox())
+    record = rle.to_dict()
+    return ObjectMask(object_id, record["counts"], *record["size"], area, box, float(score), is_prompt)
+
+
+def label_frame(probabilities: Tensor, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Aggregated probabilities [1 + K, h, w] -> labels uint8 or int32 [H, W] and scores [K] at the source's size.
+
+    Probabilities, not labels, are upsampled (bilinear, align_corners False), then argmax, on their device.
+    """
+    if tuple(probabilities.shape[-2:]) != tuple(size):
+        probabilities = F.interpolate(probabilities[None], size, mode="bilinear", align_corners=False)[0]
+    best, labels = probabilities.max(0)  # [H, W]
+    count = probabilities.shape[0]
+    flat = labels.flatten()
+    area = torch.bincount(flat, minlength=count)
+    total = torch.bincount(flat, weights=best.flatten().double(), minlength=count)
+    scores = (total / area.clamp(min=1)).cpu().numpy()[1:]
+    kind = torch.uint8 if count <= 256 else torch.int32
+    return labels.to(kind).cpu().numpy(), scores
+
+
+def frame_masks(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    object_ids: Sequence[int],
+    given: dict[int, np.ndarray],
+) -> list[ObjectMask]:
+    """The masks of one frame in the order of object ids.
+
+    Given masks are written unchanged; predicted ones yield to them. object_ids[i] has the label i + 1.
+    """
+    taken = None
+    if given:
+        taken = np.logical_or.reduce([mask.astype(bool) for mask in given.values()])
+    masks = []
+    for position, object_id in enumerate(object_ids):
+        if object_id in given:
+            continue
+        mask = labels == position + 1
+        masks.append(encode_mask(mask & ~taken if taken is not None else mask, object_id, scores[position], False))
+    masks += [encode_mask(mask, object_id, 1.0, True) for object_id, mask in given.items()]
+    return sorted((mask for mask in masks if mask is not None), key=lambda mask: mask.object_id)

@@ -1,0 +1,239 @@
+"""The memory bank: preallocated keys and values in three parts, pinned | bank | recent.
+
+Invariants. A slot is one frame: its key elements, one value map per object, its frame number and a validity per object
+(False = nothing is known of that object there). All slots lie in one tensor, each padded to a multiple of the readout's
+block, so that leaving a slot out of a read costs nothing. Pinned slots are never evicted. A frame holds at most one
+slot of the bank; a second visit renews it. Unless `exclude_own` is off, a frame never reads its own unpinned slot: its
+best match is itself, and it would only read back its own label, right or wrong.
+Under `random-token` a bank slot is a mosaic once the bank is full: every element then carries its own frame number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stcn_core import readout
+from stcn_core.eviction import eviction_of, random_tokens
+from stcn_core.seeds import named_seed
+from stcn_core.settings import OfflineSettings
+
+EMPTY = -1
+MOSAIC = -2
+GROWTH = 32  # slots that an unbounded bank starts with; it doubles when they are full
+
+
+@dataclass
+class Slot:
+    """What one slot holds. frame is EMPTY where nothing is, MOSAIC where elements differ."""
+
+    frame: int = EMPTY
+    pinned: bool = False
+    valid: tuple[bool, ...] = ()
+
+
+class MemoryBank:
+    """Keys [slots, T, Ck + 1] float32 and values [K, slots, T, Cv] for `objects` objects of one video.
+
+    grid is (h, w) at stride 16, pinned the number of frames that may be pinned, bank at most that many frames
+    (fewer where the video is shorter). name is part of every random draw's seed (the video's id).
+    """
+
+    def __init__(
+        self,
+        settings: OfflineSettings,
+        grid: tuple[int, int],
+        objects: int,
+        key_dim: int,
+        value_dim: int,
+        *,
+        pinned: int,
+        bank: int | None = None,
+        name: str = "",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.settings = settings
+        self.objects = objects
+        self.grid = grid
+        self.tokens = grid[0] * grid[1]
+        self.padded = -(-self.tokens // readout.BLOCK) * readout.BLOCK
+        self.unbounded = settings.memory_policy == "unbounded"
+        self.capacity = max(1, settings.memory_frames if bank is None else min(settings.memory_frames, bank))
+        self._device, self._dtype = torch.device(device), dtype
+        self.keys = torch.zeros(0, self.padded, key_dim + 1, device=device)
+        self.values = torch.zeros(objects, 0, self.padded, value_dim, device=device, dtype=dtype)
+        self.slots: list[Slot] = []
+        self.inserted = 0
+        self._ring = 0
+        self._eviction = eviction_of(settings.memory_policy)
+        self._draw = np.random.default_rng(named_seed(settings.seed, name, "eviction"))
+        self._element_frame: Tensor | None = None
+        self._frame_valid: dict[int, tuple[bool, ...]] = {}
+        if settings.memory_policy == "random-token":
+            self._element_frame = torch.zeros(0, self.padded, dtype=torch.int64, device=device)
+        self._pinned: list[int] = self._grow(pinned)
+        self._recent: list[int] = self._grow(settings.recent_frames)
+        self._bank: list[int] = self._grow(min(self.capacity, GROWTH) if self.unbounded else self.capacity)
+
+    def bank_frames(self) -> list[int]:
+        """The frames in the bank, by slot."""
+        return [self.slots[index].frame for index in self._bank if self.slots[index].frame != EMPTY]
+
+    def pinned_frames(self) -> list[int]:
+        """The frames that are never evicted."""
+        return [slot.frame for slot in self.slots if slot.pinned]
+
+    def pin(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
+        """A prompted frame that is never evicted. key [Ck, h, w], values [K, Cv, h, w]."""
+        self._put_pinned(frame, key, values, valid, pinned=True)
+
+    def seed(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
+        """A guessed first mask (a box): kept like a pinned slot until `drop_seeds`, but its frame does not read it."""
+        self._put_pinned(frame, key, values, valid, pinned=False)
+
+    def drop_seeds(self) -> None:
+        """Empties the slots that `seed` filled."""
+        for index in self._pinned:
+            if not self.slots[index].pinned:
+                self._clear(index)
+
+    def admit(self, frame: int) -> int | None:
+        """The bank slot that `memorise` must be given for this frame, or None where the policy turns it away.
+
+        Every call counts as one offer; a frame already in the bank keeps its slot and does not count.
+        """
+        for position, index in enumerate(self._bank):
+            if self.slots[index].frame == frame:
+                return position
+        position = self._eviction.slot(self.inserted, self.capacity, self._draw)
+        self.inserted += 1
+        return position
+
+    def memorise(self, position: int, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
+        """Writes a frame into the bank slot that `admit` gave. key [Ck, h, w], values [K, Cv, h, w]."""
+        if position >= len(self._bank):
+            self._bank += self._grow(max(position + 1 - len(self._bank), len(self._bank)))
+        index = self._bank[position]
+        if self._element_frame is not None and self.slots[index].frame not in (EMPTY, frame):
+            self._scatter(frame, key, values, valid)
+        else:
+            self._write(index, Slot(frame, False, tuple(valid)), key, values)
+
+    def remember_recent(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
+        """Puts a frame into the ring in place of its oldest."""
+        if self._recent:
+            self._write(self._recent[self._ring], Slot(frame, False, tuple(valid)), key, values)
+            self._ring = (self._ring + 1) % len(self._recent)
+
+    def clear_recent(self) -> None:
+        """Empties the ring; its next slot is the first, so that a rebuilt ring is the same ring."""
+        for index in self._recent:
+            self._clear(index)
+        self._ring = 0
+
+    def known(self) -> list[bool]:
+        """Per object: is there any slot in which it is valid?"""
+        return [any(s.frame != EMPTY and s.valid[k] for s in self.slots) for k in range(self.objects)]
+
+    def read(self, query: Tensor, frame: int, objects: Sequence[int]) -> Tensor:
+        """query [Ck, h, w] of `frame` -> readout [len(objects), Cv, h, w], top-k over all readable slots.
+
+        Objects whose readable slots are the same share one affinity. Raises ValueError where an object is known
+        in no slot.
+        """
+        columns = readout.query_columns(query, self.settings.affinity)
+        result = [None] * len(objects)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for position, k in enumerate(objects):
+            groups.setdefault(self._readable(frame, k), []).append(position)
+        for slots, positions in groups.items():
+            members = [objects[position] for position in positions]
+            hidden = self._hidden(frame, members[0])
+            rows = self.keys.flatten(0, 1)  # [slots * T, Ck + 1]
+            top = readout.top_k(rows, columns, self.settings.top_k, self._runs(slots), hidden)
+            values = [self.values[k].flatten(0, 1) for k in members]  # views [slots * T, Cv]
+            gathered = readout.gather_values(values, top)  # [k, Q, Cv]
+            for position, value in zip(positions, gathered, strict=True):
+                result[position] = value.t().unflatten(1, self.grid)  # [Cv, h, w]
+        return torch.stack(result)
+
+    def _readable(self, frame: int, k: int) -> tuple[int, ...]:
+        held = [i for i, s in enumerate(self.slots) if s.frame != EMPTY and s.valid[k]]
+        if self.settings.exclude_own:
+            # A box prompt on the only frame there is would leave nothing: then its own slot is all that is known.
+            held = [i for i in held if self.slots[i].pinned or self.slots[i].frame != frame] or held
+        if not held:
+            raise ValueError(f"object {k} is known in no slot of the memory")
+        return tuple(held)
+
+    def _runs(self, slots: Sequence[int]) -> list[tuple[int, int]]:
+        """Element ranges of consecutive slots."""
+        runs = []
+        for _, members in groupby(enumerate(slots), lambda pair: pair[1] - pair[0]):
+            indices = [slot for _, slot in members]
+            runs.append((indices[0] * self.padded, (indices[-1] + 1) * self.padded))
+        return runs
+
+    def _hidden(self, frame: int, k: int) -> Tensor | None:
+        """Under random-token: elements of the frame itself, or of frames where object k is not known."""
+        if self._element_frame is None:
+            return None
+        unknown = [f for f, valid in self._frame_valid.items() if not valid[k]]
+        if self.settings.exclude_own and frame not in self.pinned_frames():
+            unknown.append(frame)
+        if not unknown:
+            return None
+        frames = torch.tensor(unknown, device=self._element_frame.device)
+        hidden = torch.isin(self._element_frame, frames)
+        hidden[self._pinned + self._recent] = False  # those slots are whole, and _readable has judged them
+        return hidden.flatten()
+
+    def _put_pinned(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool], pinned: bool) -> None:
+        free = [index for index in self._pinned if self.slots[index].frame == EMPTY]
+        if not free:
+            free = self._grow(1)
+            self._pinned += free
+        self._write(free[0], Slot(frame, pinned, tuple(valid)), key, values)
+
+    def _write(self, index: int, slot: Slot, key: Tensor, values: Tensor) -> None:
+        self.keys[index, : self.tokens] = readout.key_rows(key, self.settings.affinity)
+        self.values[:, index, : self.tokens] = values.flatten(2).transpose(1, 2)  # [K, T, Cv]
+        self.slots[index] = slot
+        if self._element_frame is not None:
+            self._element_frame[index, : self.tokens] = slot.frame
+            self._frame_valid[slot.frame] = slot.valid
+
+    def _scatter(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
+        """stcnbuf's replacement: the frame's elements overwrite as many of the bank, chosen at random."""
+        drawn = random_tokens(len(self._bank), self.tokens, self._draw)
+        slot = torch.from_numpy(np.asarray(self._bank)[drawn // self.tokens]).to(self._device)
+        element = torch.from_numpy(drawn % self.tokens).to(self._device)
+        self.keys[slot, element] = readout.key_rows(key, self.settings.affinity)
+        self.values[:, slot, element] = values.flatten(2).transpose(1, 2).to(self.values.dtype)  # [K, T, Cv]
+        self._element_frame[slot, element] = frame
+        self._frame_valid[frame] = tuple(valid)
+        for index in self._bank:
+            # A mosaic belongs to no one frame; who may read which element is decided per element.
+            self.slots[index] = Slot(MOSAIC, False, (True,) * self.objects)
+
+    def _clear(self, index: int) -> None:
+        self.keys[index] = 0
+        self.keys[index, :, -1] = float("-inf")
+        self.slots[index] = Slot()
+
+    def _grow(self, more: int) -> list[int]:
+        """Appends empty slots and returns their indices."""
+        keys = self.keys.new_zeros(more, *self.keys.shape[1:])
+        keys[:, :, -1] = float("-inf")
+        self.keys = torch.cat((self.keys, keys))
+        shape = (self.objects, more, *self.values.shape[2:])
+        self.values = torch.cat((self.values, self.values.new_zeros(shape)), 1)
+        if self._element_frame is not None:
+            frames = self._element_frame.new_full((more, self.padded), EMPTY)
+            self._element_frame = torch.cat((self._element_frame, frames))
+        self.slots += [Slot() for _ in range(more)]
+        return list(range(len(self.slots) - more, len(self.slots)))

@@ -1,0 +1,155 @@
+"""Offline segmentation: the memory sees the whole video first, then the video is segmented in order.
+
+1. `memorise_prompts`: given masks are pinned, boxes seed.
+2. `burn_in`: frames in random order are segmented with the bank as it is and memorised.
+3. `final_pass`: in order, the bank frozen, with a ring of recent frames. Frames come in groups on a grid anchored at
+   the first frame; all frames of a group read the same memory, and the ring advances once per group. At every multiple
+   of `segment_frames` the ring is rebuilt from the few frames before it, so that a segment's masks do not depend on
+   whether the segments before it were computed in the same run.
+A causal run (`burn_in_passes` 0) replaces 1 to 3 by `causal_pass`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stcn_core.masks import ObjectMask, frame_masks, label_frame
+from stcn_core.memory import MemoryBank
+from stcn_core.online import OnlineSegmenter
+from stcn_core.prompts import FramePrompts, PromptSet, shrink_mask
+from stcn_core.propagation import EncodedFrames, Propagation
+from stcn_core.settings import OfflineSettings
+
+Picture = tuple[int, np.ndarray]  # frame number, uint8 RGB [h, w, 3] of the working size
+NOTHING = FramePrompts()
+
+
+class OfflineSegmenter:
+    """One video's way through the three steps.
+
+    source is the (height, width) of the masks to be written; size that of the pictures. visited is how many frames
+    the burn-in will visit, so that a short video does not pay for a large bank.
+    """
+
+    def __init__(
+        self,
+        propagation: Propagation,
+        settings: OfflineSettings,
+        prompts: PromptSet,
+        *,
+        source: tuple[int, int],
+        size: tuple[int, int],
+        video_id: str,
+        visited: int | None = None,
+    ) -> None:
+        self.propagation, self.settings, self.prompts = propagation, settings, prompts
+        self.source, self.size = source, size
+        self.video_id = video_id
+        self.positions = {object_id: k for k, object_id in enumerate(prompts.object_ids)}
+        config = propagation.network.config
+        self._everyone = [True] * len(self.positions)
+        self._visited = visited
+        self.memory = None
+        if settings.burn_in_passes:
+            self.memory = MemoryBank(
+                settings,
+                propagation.grid,
+                len(self.positions),
+                config.key_dim,
+                config.value_dim,
+                pinned=sum(bool(here.given) + bool(here.seeds) for here in prompts.frames.values()),
+                bank=visited,
+                name=video_id,
+                device=propagation.device,
+            )
+
+    def memorise_prompts(self, picture: Callable[[int], np.ndarray]) -> None:
+        """picture(frame) gives each prompted frame at the working size."""
+        for frame, here in self.prompts.frames.items():
+            encoded = self.propagation.encode([frame], [picture(frame)])
+            masks = self._small({**here.seeds, **here.given})
+            full = np.zeros((len(self.positions), *self.size), np.uint8)
+            full[list(masks)] = np.stack(list(masks.values()))
+            values = self.propagation.value(encoded, self.propagation.given(full))
+            for ids, put in ((here.given, self.memory.pin), (here.seeds, self.memory.seed)):
+                if ids:
+                    put(frame, encoded.features.key[0], values, [i in ids for i in self.prompts.object_ids])
+
+    def burn_in(self, order: Iterable[int], picture: Callable[[int], np.ndarray]) -> Iterator[int]:
+        """Visits the frames in that order; yields each when it is done. Seeds are dropped at the end."""
+        visited = 0
+        for frame in order:
+            if self.prompts.frames.get(frame, NOTHING).given:
+                continue  # pinned already: a frame holds one slot
+            visited += 1
+            position = self.memory.admit(frame)
+            if position is not None:  # only frames that will be memorised are computed
+                encoded = self.propagation.encode([frame], [picture(frame)])
+                probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)))
+                values = self.propagation.value(encoded, probabilities[0, 1:])
+                self.memory.memorise(position, frame, encoded.features.key[0], values, self._everyone)
+            yield frame
+        if visited:
+            self.memory.drop_seeds()
+
+    def final_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
+        """All frames in order -> their masks in order."""
+        stream, group = iter(pictures), self.settings.group_frames
+        before: deque[Picture] = deque(maxlen=max(1, self.settings.recent_frames * group))
+        position = 0
+        while members := list(islice(stream, group)):
+            if position % self.settings.segment_frames == 0:
+                self.rebuild_ring(before)
+            yield from self._group(members)
+            before.extend(members)
+            position += len(members)
+
+    def rebuild_ring(self, before: Iterable[Picture]) -> None:
+        """Fills the ring from the last frame of each group before a segment's first frame; empty at the start."""
+        self.memory.clear_recent()
+        group = self.settings.group_frames
+        for frame, picture in list(before)[group - 1 :: group] if self.settings.recent_frames else ():
+            encoded = self.propagation.encode([frame], [picture])
+            self._advance(encoded, self.propagation.segment(encoded, self.memory, range(len(self.positions))))
+
+    def causal_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
+        """Frame by frame: objects begin where they are prompted, and nothing later is known."""
+        online = OnlineSegmenter(
+            self.propagation,
+            self.settings,
+            len(self.positions),
+            name=self.video_id,
+            prompts=len(self.prompts.frames),
+        )
+        for frame, picture in pictures:
+            here = self.prompts.frames.get(frame, NOTHING)
+            probabilities = online.step(frame, picture, self._small(here.given), self._small(here.seeds))
+            yield frame, self._masks(frame, probabilities)
+
+    def _group(self, members: list[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
+        encoded = self.propagation.encode([frame for frame, _ in members], [picture for _, picture in members])
+        probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)))  # [G, 1 + K, H, W]
+        if len(members) == self.settings.group_frames:
+            self._advance(encoded[len(members) - 1], probabilities[-1:])
+        for index, (frame, _) in enumerate(members):
+            yield frame, self._masks(frame, self.propagation.unpad(probabilities[index]))
+
+    def _advance(self, encoded: EncodedFrames, probabilities: Tensor) -> None:
+        """Puts one frame into the ring, unless it is pinned and so remembered anyway."""
+        frame = encoded.frames[0]
+        if self.settings.recent_frames and not self.prompts.frames.get(frame, NOTHING).given:
+            values = self.propagation.value(encoded, probabilities[0, 1:])
+            self.memory.remember_recent(frame, encoded.features.key[0], values, self._everyone)
+
+    def _masks(self, frame: int, probabilities: Tensor) -> list[ObjectMask]:
+        with torch.inference_mode():
+            labels, scores = label_frame(probabilities, self.source)
+        return frame_masks(labels, scores, self.prompts.object_ids, self.prompts.frames.get(frame, NOTHING).given)
+
+    def _small(self, masks: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """By object id at the source's size -> by position at the working size."""
+        return {self.positions[i]: shrink_mask(mask, self.size) for i, mask in masks.items()}

@@ -1,0 +1,173 @@
+"""From a manifest's prompts to first masks: which object is given or guessed where.
+
+Given masks (PNG or RLE) are facts: they are pinned and written unchanged. A box is only a guess of a mask, filled as
+a rectangle to start from: it seeds the memory and its frame is predicted again.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from rlemasklib import RLEMask
+from schemas.prompt import Prompt
+
+VOID = 255
+# Grey PNGs hold either 0 and 255 or small object numbers; values between these are anti-aliased edges.
+LARGEST_GREY_ID = 64
+
+
+class PromptError(ValueError):
+    """A prompt that cannot be used. The message says which and what to change."""
+
+
+@dataclass
+class FramePrompts:
+    """What is said about one frame: object id -> uint8 mask [H, W] of 0 and 1 at the source's size.
+
+    given may hold empty masks: the object is absent there. seeds are filled boxes.
+    """
+
+    given: dict[int, np.ndarray] = field(default_factory=dict)
+    seeds: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """All prompts of one video: object ids ascending (they need not be contiguous) and frames ascending."""
+
+    object_ids: tuple[int, ...]
+    frames: dict[int, FramePrompts]
+
+
+def resolve_prompts(
+    prompts: Sequence[Prompt],
+    size: tuple[int, int],
+    frame_at: Callable[[float], int],
+    load: Callable[[str], bytes],
+) -> PromptSet:
+    """Reads every prompt's mask.
+
+    size is the source's (height, width); frame_at gives the last frame at or before a time in seconds; load reads
+    a URL. Raises PromptError for anything that cannot be used.
+    """
+    frames: dict[int, FramePrompts] = {}
+    complete = set()
+    for number, prompt in enumerate(prompts, 1):
+        frame = frame_at(prompt.time_s) if prompt.frame is None else prompt.frame
+        here = frames.setdefault(frame, FramePrompts())
+        if prompt.complete:
+            complete.add(frame)
+        for object_id, mask, guessed in _masks(prompt, number, size, load, alone=len(prompts) == 1):
+            if object_id in here.given or object_id in here.seeds:
+                raise PromptError(f"prompt {number}: object {object_id} has two prompts on frame {frame}: keep one")
+            (here.seeds if guessed else here.given)[object_id] = mask
+    ids = sorted({i for here in frames.values() for i in (*here.given, *here.seeds)})
+    for frame in complete:
+        for object_id in ids:
+            if object_id not in frames[frame].given and object_id not in frames[frame].seeds:
+                frames[frame].given[object_id] = np.zeros(size, np.uint8)
+    seen = {i for h in frames.values() for i, mask in (*h.given.items(), *h.seeds.items()) if mask.any()}
+    blank = [i for i in ids if i not in seen]
+    if blank or not ids:
+        which = f"object {blank[0]} has only empty masks" if blank else "no prompt shows an object"
+        raise PromptError(f"{which}: at least one prompt of each object must show it")
+    return PromptSet(tuple(ids), dict(sorted(frames.items())))
+
+
+def read_label_png(data: bytes, name: str) -> np.ndarray:
+    """Palette or grey PNG -> label map uint8 [H, W]; 255 in a palette image is void and becomes 0.
+
+    Grey images of 0 and 255 become 0 and 1; grey with alpha is read by its grey. Raises PromptError.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            mode = image.mode
+            pixels = np.asarray(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PromptError(f"mask {name} is not a readable picture: {error}") from error
+    if pixels.ndim == 3:
+        colour = pixels[..., : 3 if mode in ("RGB", "RGBA") else 1]
+        if (colour != colour[..., :1]).any():
+            raise PromptError(f"mask {name} is a colour picture ({mode}): save object numbers as palette or grey PNG")
+        pixels = colour[..., 0]
+    values = np.unique(pixels)
+    if mode == "1":
+        return pixels.astype(np.uint8)
+    if mode != "P" and set(values.tolist()) <= {0, VOID}:
+        return (pixels == VOID).astype(np.uint8)
+    between = [int(v) for v in values if v != VOID and (v > LARGEST_GREY_ID if mode != "P" else v > VOID)]
+    if between:
+        raise PromptError(
+            f"mask {name} has the grey value {between[0]}: write 0 and 255, or object numbers up to {LARGEST_GREY_ID}"
+        )
+    return np.where(pixels == VOID, 0, pixels).astype(np.uint8)
+
+
+def shrink_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Mask [H, W] of 0 and 1 -> uint8 [h, w]: pixels covered by half or more. A thin object is not lost altogether."""
+    if mask.shape == tuple(size):
+        return mask
+    covered = F.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="area")[0, 0].numpy()
+    small = covered >= 0.5
+    return (small if small.any() else covered > 0).astype(np.uint8)
+
+
+def _masks(
+    prompt: Prompt, number: int, size: tuple[int, int], load: Callable[[str], bytes], alone: bool
+) -> list[tuple[int, np.ndarray, bool]]:
+    """(object id, mask, guessed) of one prompt."""
+    if prompt.mask is not None:
+        labels = read_label_png(load(prompt.mask), prompt.mask)
+        _check_size(labels.shape, size, f"mask {prompt.mask}")
+        return [(object_id, mask, False) for object_id, mask in _by_object(labels, prompt)]
+    object_id = prompt.object_id
+    if object_id is None:
+        if not alone:
+            raise PromptError(f"prompt {number}: give an object_id, there are several prompts")
+        object_id = 1
+    if prompt.rle is not None:
+        height, width, counts = prompt.rle
+        _check_size((height, width), size, f"prompt {number}: the RLE")
+        try:
+            mask = RLEMask.from_dict({"size": [height, width], "counts": counts}).to_array(order="C")
+        except ValueError as error:
+            raise PromptError(f"prompt {number}: the RLE counts are damaged: {error}") from error
+        return [(object_id, mask.astype(np.uint8), False)]
+    return [(object_id, _rectangle(prompt.box, size, number), True)]
+
+
+def _by_object(labels: np.ndarray, prompt: Prompt) -> list[tuple[int, np.ndarray]]:
+    present = [int(value) for value in np.unique(labels) if value]
+    if prompt.object_id is None:
+        if not present:
+            raise PromptError(f"mask {prompt.mask} is empty: give an object_id to say who is absent")
+        return [(value, (labels == value).astype(np.uint8)) for value in present]
+    if prompt.object_id in present:
+        return [(prompt.object_id, (labels == prompt.object_id).astype(np.uint8))]
+    if len(present) > 1:
+        raise PromptError(f"mask {prompt.mask} has the labels {present}, but not {prompt.object_id}")
+    return [(prompt.object_id, (labels != 0).astype(np.uint8))]
+
+
+def _check_size(found: tuple[int, ...], size: tuple[int, int], what: str) -> None:
+    if tuple(found) != tuple(size):
+        raise PromptError(
+            f"{what} is {found[1]}x{found[0]}, the video {size[1]}x{size[0]} (as shown, after rotation): "
+            "resize the mask to the video's size"
+        )
+
+
+def _rectangle(box: tuple[float, float, float, float], size: tuple[int, int], number: int) -> np.ndarray:
+    x, y, width, height = box
+    top, bottom = max(0, round(y)), min(size[0], round(y + height))
+    left, right = max(0, round(x)), min(size[1], round(x + width))
+    if top >= bottom or left >= right:
+        raise PromptError(f"prompt {number}: box {list(box)} (x, y, w, h) lies outside the {size[1]}x{size[0]} frame")
+    mask = np.zeros(size, np.uint8)
+    mask[top:bottom, left:right] = 1
+    return mask

@@ -1,0 +1,96 @@
+"""A batch of frames against one memory: the step that every pass, offline or online, is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stcn_core.aggregate import soft_aggregate
+from stcn_core.frames import Padding, normalise
+from stcn_core.memory import MemoryBank
+from stcn_core.network import STCN, KeyFeatures
+
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class EncodedFrames:
+    """A batch of frames, normalised and padded [B, 3, H, W], with its key features and frame numbers."""
+
+    frames: tuple[int, ...]
+    pixels: Tensor
+    features: KeyFeatures
+
+    def __getitem__(self, index: int) -> "EncodedFrames":
+        one = slice(index, index + 1)
+        return EncodedFrames(self.frames[one], self.pixels[one], self.features[one])
+
+
+class Propagation:
+    """The network on one device at one precision, for frames of one size.
+
+    size is the working (height, width) of the frames; they are padded to multiples of 16 here and only here.
+    """
+
+    def __init__(
+        self,
+        network: STCN,
+        size: tuple[int, int],
+        *,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+    ) -> None:
+        self.network = network
+        self.device = torch.device(device)
+        self.padding = Padding.to_multiple(*size)
+        height = size[0] + self.padding.top + self.padding.bottom
+        width = size[1] + self.padding.left + self.padding.right
+        self.padded_size = (height, width)
+        self.grid = (height // 16, width // 16)
+        self._precision = precision
+
+    def _autocast(self) -> torch.autocast:
+        dtype = AUTOCAST.get(self._precision)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    @torch.inference_mode()
+    def encode(self, frames: Sequence[int], pictures: Sequence[np.ndarray]) -> EncodedFrames:
+        """pictures: uint8 RGB [h, w, 3] of the working size, one per frame number."""
+        pixels = self.padding.add(normalise(np.stack(pictures), self.device))  # [B, 3, H, W]
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            return EncodedFrames(tuple(frames), pixels, self.network.encode_key(pixels))
+
+    @torch.inference_mode()
+    def segment(self, encoded: EncodedFrames, memory: MemoryBank, objects: Sequence[int]) -> Tensor:
+        """Aggregated probabilities [B, 1 + len(objects), H, W] float32, background first, padded.
+
+        objects: which of the memory's objects to look for; each must be known in it.
+        """
+        if not objects:
+            return torch.ones(len(encoded.frames), 1, *self.padded_size, device=self.device)
+        readout = torch.stack(
+            [memory.read(key, frame, objects) for key, frame in zip(encoded.features.key, encoded.frames, strict=True)]
+        )  # [B, K, Cv, h, w]
+        with self._autocast():
+            logits = self.network.decode(readout, encoded.features)  # [B, K, H, W]
+        return soft_aggregate(torch.sigmoid(logits.float()))
+
+    @torch.inference_mode()
+    def value(self, encoded: EncodedFrames, masks: Tensor) -> Tensor:
+        """One frame and its objects' soft masks [K, H, W], padded -> values [K, Cv, h, w] for the memory."""
+        with self._autocast():
+            return self.network.encode_value(encoded.pixels, encoded.features.f16, masks[None])[0]
+
+    def given(self, masks: np.ndarray | Tensor) -> Tensor:
+        """Hard masks [K, h, w] of the working size -> padded soft masks [K, H, W], aggregated as STCN does."""
+        padded = self.padding.add(torch.as_tensor(masks, device=self.device).float())
+        return soft_aggregate(padded)[1:]
+
+    def unpad(self, probabilities: Tensor) -> Tensor:
+        """[..., H, W] -> [..., h, w]."""
+        return self.padding.remove(probabilities)
