@@ -19,7 +19,7 @@ class FrameTimes:
 
     `pts` int64 [n]: presentation timestamps as the container has them, in its time base (for a raw stream without
     timestamps: the frame number). `time_s` float64 [n]: seconds since the first displayed frame. `seekable`: whether
-    frame i can be found by its timestamp (no duplicates, none negative, in one piece).
+    frame i can be found by its timestamp (no duplicates, none negative, in one piece, every packet a frame).
     """
 
     pts: np.ndarray
@@ -50,6 +50,7 @@ class _Stamps:
 
     pts: list[int | None]
     dts: list[int | None]
+    hidden: int = 0  # packets that are decoded but never shown
 
 
 def frame_times(path: Path) -> FrameTimes | None:
@@ -68,7 +69,7 @@ def frame_times(path: Path) -> FrameTimes | None:
         rate = stream.guessed_rate or stream.average_rate
     if not stamps.pts:
         raise VideoError(path, "zero-frames", "holds a video stream without frames")
-    return times_from_stamps(stamps.pts, stamps.dts, time_base, rate, _first_shown(path))
+    return times_from_stamps(stamps.pts, stamps.dts, time_base, rate, _first_shown(path), stamps.hidden)
 
 
 def times_from_stamps(
@@ -77,9 +78,10 @@ def times_from_stamps(
     time_base: Fraction,
     rate: Fraction | None,
     first_pts: int | None = None,
+    hidden: int = 0,
 ) -> FrameTimes:
     """Packet timestamps in file order -> FrameTimes. `time_base` in seconds per tick, `rate` in frames per second.
-    Frames before `first_pts` (the first that decodes) are left out.
+    Frames before `first_pts` (the first that decodes) are left out; `hidden` packets were left out before.
 
     A container that lacks some pts (AVI) is read by dts; one without either (raw streams) is counted at `rate`.
     """
@@ -96,7 +98,8 @@ def times_from_stamps(
             pieces = [piece for piece in pieces if len(piece)] or [np.array([first_pts], np.int64)]
         seekable = len(pieces) == 1
     shown = np.concatenate(pieces)
-    seekable = seekable and len(shown) == len(pts) and shown[0] >= 0 and bool((np.diff(shown) > 0).all())
+    whole = hidden == 0 and len(shown) == len(pts) and shown[0] >= 0
+    seekable = seekable and whole and bool((np.diff(shown) > 0).all())
     return FrameTimes(shown, _seconds(pieces, time_base), seekable)
 
 
@@ -133,9 +136,11 @@ def _read_stamps(container, stream) -> _Stamps:
     vp8 = stream.codec_context.name == "vp8"
     try:
         for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_discard:  # the flush packet; hidden by an edit list
+            if packet.size == 0:  # the flush packet, or "as before" in AVI
                 continue
-            if vp8 and not bytes(packet)[0] & VP8_SHOW_FRAME:  # an alternate reference, decoded but never shown
+            # An edit list hides packets; VP8 has alternate references, which are only decoded.
+            if packet.is_discard or (vp8 and not bytes(packet)[0] & VP8_SHOW_FRAME):
+                stamps.hidden += 1
                 continue
             stamps.pts.append(packet.pts)
             stamps.dts.append(packet.dts)

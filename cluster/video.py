@@ -4,7 +4,6 @@ framepump decodes (Sarandi, framepump 0.5); PyAV, which it brings, reads what fr
 declared frames.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +62,9 @@ def probe_video(path: Path) -> VideoInfo:
         )  # fmt: skip
     with open_video(path) as (container, stream):
         codec = stream.codec_context.name
-        rate = stream.average_rate or stream.guessed_rate
+        # A raw stream has no duration, and its average is FFmpeg's default of 25; the guess reads the bitstream.
+        rates = (stream.average_rate, stream.guessed_rate)
+        rate = next(filter(None, rates if container.duration else reversed(rates)), None)
         declared = stream.frames or None
         if stream.duration is not None and stream.duration > 0:
             duration = float(stream.duration * stream.time_base)
@@ -101,6 +102,11 @@ class FrameReader:
     `.decoded`, the number of source frames that decoded, counted from frame 0 whether wanted or not; `.error`, None or
     the text of what ended the iteration early; `.image_names`, names of the images of a folder (None for a video).
 
+    Decoding uses no frame threads: with them FFmpeg gives other pixels at each run wherever a file is damaged, and
+    fewer frames on more cores where it breaks off. `threaded` turns them on, for files that are known to be sound
+    (the pixels are the same). `seek` lets a far `start` be reached by timestamp, always threaded; turn it off for
+    files that are known to be damaged.
+
     Raises VideoError (decode, zero-frames) from the first step only, when there is no frame to yield at all.
     """
 
@@ -112,6 +118,9 @@ class FrameReader:
         start: int | None = 0,
         end: int | None = None,
         stride: int | None = 1,
+        *,
+        threaded: bool = False,
+        seek: bool = True,
     ):
         self.path, self.info = Path(path), info
         self.size = (info.height, info.width) if size is None else (int(size[0]), int(size[1]))
@@ -122,6 +131,7 @@ class FrameReader:
                 f"{printable(str(path))}: no frames from start {start} to end {end} with stride {stride}; "
                 "start must be >= 0, end > start, stride >= 1"
             )
+        self.threaded, self.seek = threaded, seek
         self.decoded = 0
         self.error: str | None = None
         self.image_names = list_images(self.path) if info.kind == "images" else None
@@ -157,44 +167,50 @@ class FrameReader:
     def _video(self) -> Iterator[tuple[int, np.ndarray]]:
         orientation = self.info.orientation
         following = self.start
-        for attempt in ("threaded", "single"):
-            failure: Exception | None = None
-            frames = self._decode(threaded=attempt == "threaded", following=following)
+        sought = self.seek and self.start > SEEK_FROM and self._can_seek()
+        # The last attempt is without seeking or threads: it gives what others lose where a file breaks off.
+        attempts = ([self._sought] if sought else [self._threaded] if self.threaded else []) + [self._plain]
+        for attempt in attempts:
+            self.error = None
+            frames = attempt(following)
             while True:
                 try:
                     index, frame = next(frames)
                 except StopIteration:
                     break
                 except Exception as error:  # framepump, FFmpeg, NumPy and the OS each have their own
-                    failure = error
+                    name = printable(self.path.name)
+                    self.error = f"{name}: decoding ends after {self.decoded} frames ({_words(error)})"
                     break
                 following = index + self.stride
                 yield index, orientation.upright(frame)
-            self.error = None
-            if failure is not None:
-                self.error = (
-                    f"{printable(self.path.name)}: decoding ends after {self.decoded} frames ({_words(failure)})"
-                )
-            if failure is None and not self._ended_early():
+            if self.error is None and (attempt == self._plain or not self._ended_early()):
                 return
-            # FFmpeg's frame threads drop what they hold when a file breaks off, so that the number of frames would
-            # depend on the number of cores. A second pass with one thread gives the rest, the same everywhere.
 
-    def _decode(self, threaded: bool, following: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (index, frame [h, w, 3] as stored) from source frame `following` on; counts `decoded`."""
-        stored = self.info.orientation.stored_size(*self.size)
-        # Without seeking framepump decodes in one thread, from the beginning.
-        frames = VideoFrames(str(self.path.absolute()), seekable=None if threaded else False).resized(stored)
-        if threaded and following > SEEK_FROM and self._can_seek():
-            for index, frame in zip(itertools.count(following), frames[following : self.end], strict=False):
-                self.decoded = max(self.decoded, index + 1)
-                if (index - following) % self.stride == 0:
-                    yield index, frame
-            return
-        for index, frame in enumerate(frames[: self.end]):
+    def _plain(self, following: int) -> Iterator[tuple[int, np.ndarray]]:
+        # Told that it cannot seek, framepump decodes from the beginning without frame threads.
+        return self._from_beginning(following, seekable=False)
+
+    def _threaded(self, following: int) -> Iterator[tuple[int, np.ndarray]]:
+        return self._from_beginning(following, seekable=None)
+
+    def _from_beginning(self, following: int, seekable: bool | None) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (index, frame as stored [h, w, 3]) from source frame `following` on; counts `decoded`."""
+        for index, frame in enumerate(self._frames(seekable)[: self.end]):
             self.decoded = max(self.decoded, index + 1)
             if index >= following and (index - following) % self.stride == 0:
                 yield index, frame
+
+    def _sought(self, following: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The same, reaching `following` by its timestamp."""
+        for index, frame in enumerate(self._frames(None)[following : self.end], start=following):
+            self.decoded = max(self.decoded, index + 1)
+            if (index - following) % self.stride == 0:
+                yield index, frame
+
+    def _frames(self, seekable: bool | None) -> VideoFrames:
+        stored = self.info.orientation.stored_size(*self.size)
+        return VideoFrames(str(self.path.absolute()), seekable=seekable).resized(stored)
 
     def _can_seek(self) -> bool:
         try:
