@@ -72,7 +72,9 @@ def write_video(
         if sound:
             audio = output.add_stream("aac", rate=44100)
         for position, number in enumerate(numbers):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored(numbered_frame(number, *size))), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(stored(numbered_frame(number, *size))), format="rgb24"
+            )
             frame.pts, frame.time_base = (times[position] if times else position), Fraction(1, rate)
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
@@ -102,8 +104,10 @@ def copy_packets(source: Path, path: Path, *, container: str | None = None, firs
     return path
 
 
-def damage(path: Path, start: float, length: int, to: Path | None = None, value: int | None = None, seed: int = 0) -> Path:
-    """Overwrite `length` bytes from the fraction `start` of the file on, by noise or `value`; `to` keeps the original."""
+def damage(
+    path: Path, start: float, length: int, to: Path | None = None, value: int | None = None, seed: int = 0
+) -> Path:
+    """Overwrite `length` bytes from fraction `start` of the file on, by noise or `value`; `to` keeps the original."""
     data = bytearray(path.read_bytes())
     begin = int(len(data) * start)
     noise = np.random.default_rng(seed).integers(0, 256, length, dtype=np.uint8).tobytes()
