@@ -1,0 +1,93 @@
+"""Progress: a live bar on a terminal, one plain line every few seconds in a log."""
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import TextIO
+
+from tqdm import tqdm
+
+LINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the run is. done and total count videos; work and all_work are predicted cost; frames were written now."""
+
+    done: int
+    failed: int
+    total: int
+    work: float
+    all_work: float
+    frames: int
+    busy: int
+    waiting_actors: int
+
+
+class Progress:
+    """Call `show` as often as you like; it draws when it is time."""
+
+    def __init__(self, stream: TextIO = sys.stderr, line_seconds: float = LINE_SECONDS) -> None:
+        self._stream = stream
+        self._every = line_seconds
+        self._started = time.monotonic()
+        self._last = float("-inf")
+        self._first_work: float | None = None
+        self._bar = None
+        if stream.isatty():
+            form = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
+            self._bar = tqdm(total=1000, file=stream, bar_format=form, leave=True)
+
+    def show(self, standing: Standing, final: bool = False) -> None:
+        """Draws the bar, or prints a line if one is due."""
+        now = time.monotonic()
+        if self._first_work is None:
+            self._first_work, self._started = standing.work, now
+        due = now - self._last >= (0.2 if self._bar is not None else self._every)
+        if not (due or final):
+            return
+        self._last = now
+        text = describe(standing, now - self._started, self._first_work)
+        if self._bar is not None:
+            self._bar.n = round(1000 * standing.work / standing.all_work) if standing.all_work else 1000
+            self._bar.set_description_str("videos", refresh=False)
+            self._bar.set_postfix_str(text)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """A line that stays, above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def describe(standing: Standing, seconds: float, first_work: float) -> str:
+    """One line: videos, frames, frames/s, time left by predicted work."""
+    parts = [f"{standing.done}/{standing.total} videos"]
+    if standing.failed:
+        parts.append(f"{standing.failed} failed")
+    parts.append(f"{standing.frames} frames")
+    if seconds > 0:
+        parts.append(f"{standing.frames / seconds:.1f} frames/s")
+    parts.append(f"{standing.busy} actors busy")
+    if standing.waiting_actors:
+        parts.append(f"{standing.waiting_actors} starting")
+    gained, left = standing.work - first_work, standing.all_work - standing.work
+    if left <= 0:
+        parts.append("nothing left")
+    elif gained > 0 and seconds > 1:
+        parts.append(f"{duration(seconds * left / gained)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,80 @@
+"""One shard's rows on their way to Parquet, in memory that does not grow with the video.
+
+Rows come frame by frame but are stored object by object. Each object's rows therefore go to a scratch file of their
+own, and `finish` strings these together into the shard.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from schemas import masks as masks_schema
+
+BATCH_ROWS = 1024
+
+
+class ShardWriter:
+    """Collects rows of the `masks` table, one object at a time growing in frame order.
+
+    scratch is a folder of this unit alone; files in it are removed by its owner.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._columns: dict[int, dict[str, list]] = {}
+        self._writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
+        self._schema = masks_schema.SCHEMA.remove_metadata()
+        self.rows = 0
+
+    def add(self, row: Mapping[str, object]) -> None:
+        """One row with every column of the schema."""
+        object_id = row["object_id"]
+        columns = self._columns.setdefault(object_id, {name: [] for name in self._schema.names})
+        for name, values in columns.items():
+            values.append(row[name])
+        self.rows += 1
+        if len(columns["object_id"]) >= BATCH_ROWS:
+            self._spill(object_id)
+
+    def finish(self, metadata: Mapping[str, str]) -> Path:
+        """The finished shard as a local file: sorted by object and frame, zstd, with its metadata. May hold 0 rows."""
+        for object_id in sorted(self._columns):
+            self._spill(object_id)
+        path = self._scratch / "shard.parquet"
+        pending: list[pa.RecordBatch] = []
+        waiting = 0
+        with pq.ParquetWriter(path, masks_schema.SCHEMA, **masks_schema.write_options()) as writer:
+            for object_id in sorted(self._writers):
+                self._writers[object_id].close()
+                with pa.memory_map(str(self._file(object_id))) as source:
+                    reader = pa.ipc.open_file(source)
+                    for number in range(reader.num_record_batches):
+                        batch = reader.get_batch(number)
+                        pending.append(batch)
+                        waiting += batch.num_rows
+                        if waiting >= masks_schema.ROW_GROUP_ROWS:
+                            self._write_group(writer, pending)
+                            pending, waiting = [], 0
+            self._write_group(writer, pending)
+            writer.add_key_value_metadata({**metadata, "rows": str(self.rows)})
+        return path
+
+    def _write_group(self, writer: pq.ParquetWriter, batches: list[pa.RecordBatch]) -> None:
+        if batches:
+            table = pa.Table.from_batches(batches, self._schema).cast(masks_schema.SCHEMA)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+    def _spill(self, object_id: int) -> None:
+        columns = self._columns[object_id]
+        if columns["object_id"]:
+            if object_id not in self._writers:
+                self._writers[object_id] = pa.ipc.new_file(str(self._file(object_id)), self._schema)
+            self._writers[object_id].write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
+            for values in columns.values():
+                values.clear()
+
+    def _file(self, object_id: int) -> Path:
+        return self._scratch / f"object-{object_id}.arrow"

@@ -1,0 +1,189 @@
+"""Annotate videos: the mask of every prompted object in every frame.
+
+    python -m jobs.annotate --manifest videos.jsonl --output s3://bucket/masks
+
+Plans, runs and resumes: the same command again continues where the last one ended, however it ended.
+"""
+
+import argparse
+import json
+import sys
+
+from cluster.source import list_manifest_rows, read_source
+from schemas.manifest import ManifestError, VideoRow, parse_manifest
+
+from cluster.exit_codes import ExitCode
+from cluster.run import RunRequest, SettingsRefused, checkpoint_identity, run
+from cluster.unit import offline_settings
+from schemas.run_config import RunConfig
+from stcn_core.checkpoint import CheckpointError
+from stcn_core.settings import MEMORY_POLICIES, OfflineSettings
+
+MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
+
+EPILOG = """
+A manifest row: {"video": "s3://bucket/a.mp4", "video_id": "a", "prompts": [
+  {"frame": 120, "object_id": 1, "mask": "a_120.png"},        a palette or grey PNG of the video's size
+  {"time": "00:01:30", "object_id": 2, "box": [x, y, w, h]}]}  in pixels; or "rle": {"size": [h, w], "counts": "..."}
+
+Exit codes: 0 all done, 1 internal error, 2 bad arguments or manifest, 3 finished with failed videos,
+4 stopped by the circuit breaker, 5 settings refused, 130/143 stopped by a signal after draining.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. `--help` is the contract."""
+    default = OfflineSettings()
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.annotate",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--manifest", required=True, help="JSONL, CSV or Parquet on any fsspec URL, or a folder or glob")
+    p.add_argument("--output", required=True, help="folder on any fsspec URL; local, s3://, gs://, ...")
+    p.add_argument("--prompt-masks", help="for a folder or glob: PNGs at DIR/<video_id>/<frame>.png")
+    p.add_argument("--checkpoint", default="", help=".pth or .safetensors, path or URL (default: the bundled network)")
+    work = p.add_argument_group("work")
+    work.add_argument("--actors", type=_positive, help="default: one per GPU of the cluster, 1 without GPUs")
+    work.add_argument("--threads", type=_positive, help="per actor; default: the cores shared out, 4 beside a GPU")
+    work.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    work.add_argument("--address", help="Ray cluster; default: the job's own, a live one here, or a new local one")
+    work.add_argument("--only", action="append", metavar="VIDEO_ID", help="just this video (may be repeated)")
+    work.add_argument("--limit", type=_positive, help="just the first N videos of the manifest")
+    work.add_argument("--retry-failed", nargs="?", const="", metavar="CLASS", help="try failed videos again")
+    work.add_argument("--drain-seconds", type=float, default=30.0, help="after SIGTERM or Ctrl-C (default %(default)g)")
+    work.add_argument("--failed-videos-exit", type=int, default=3, help="exit code with failed videos (default 3)")
+    work.add_argument(
+        "--ram-mib", type=_positive, default=1024, help="burn-in frames in RAM per actor; more go to disk"
+    )
+    work.add_argument("--input-options", type=_options, default={}, metavar="JSON", help="fsspec options for reading")
+    work.add_argument("--output-options", type=_options, default={}, metavar="JSON", help="fsspec options for writing")
+    masks = p.add_argument_group("settings that change masks (locked by the first run into an output folder)")
+    masks.add_argument("--resolution", type=_positive, default=480, help="shorter side for the network (default 480)")
+    masks.add_argument("--start", type=_frame, help="first frame")
+    masks.add_argument("--end", type=_frame, help="frame to stop before")
+    masks.add_argument("--stride", type=_positive, default=1, help="every N-th frame")
+    masks.add_argument(
+        "--burn-in-passes", type=int, default=default.burn_in_passes, help="0 = a causal run (default 1)"
+    )
+    masks.add_argument("--burn-in-frames", type=_frames_or_all, help="frames per pass, or all (default 4 x bank)")
+    masks.add_argument(
+        "--memory-frames", type=int, default=default.memory_frames, help="the bank (default %(default)d)"
+    )
+    masks.add_argument("--memory-policy", choices=MEMORY_POLICIES, default=default.memory_policy)
+    masks.add_argument("--memory-every", type=int, default=default.memory_every, help="causal runs (default 5)")
+    masks.add_argument("--recent-frames", type=int, default=default.recent_frames, help="ring (default %(default)d)")
+    masks.add_argument("--group-frames", type=int, default=default.group_frames, help="per read (default %(default)d)")
+    masks.add_argument("--segment-frames", type=int, default=default.segment_frames, help="(default %(default)d)")
+    masks.add_argument("--top-k", type=int, default=default.top_k, help="matches per pixel (default %(default)d)")
+    masks.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    masks.add_argument("--seed", type=int, default=0)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, calls, prints. Returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        rows = manifest_rows(args)
+        name, sha256, notes = checkpoint_identity(args.checkpoint, args.input_options)
+        config = run_config(args, name, sha256)
+    except ManifestError as error:
+        return _refuse(error, ExitCode.BAD_ARGUMENTS)
+    except (ValueError, OSError, CheckpointError) as error:
+        return _refuse(error, ExitCode.BAD_ARGUMENTS)
+    if not args.checkpoint:
+        _say("no --checkpoint given: using the bundled small network, which is far below the official weights")
+    for note in notes:
+        _say(f"checkpoint: {note}")
+    request = RunRequest(
+        output=args.output,
+        checkpoint=args.checkpoint,
+        actors=args.actors,
+        threads=args.threads,
+        device=args.device,
+        address=args.address,
+        drain_seconds=args.drain_seconds,
+        retry_failed=args.retry_failed,
+        failed_videos_exit=args.failed_videos_exit,
+        ram_bytes=args.ram_mib << 20,
+        output_options=args.output_options,
+        input_options=args.input_options,
+    )
+    try:
+        return run(request, config, rows, _say)
+    except SettingsRefused as error:
+        return _refuse(error, ExitCode.SETTINGS_REFUSED)
+    except OSError as error:
+        return _refuse(error, ExitCode.BAD_ARGUMENTS)
+
+
+def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:
+    """The rows that the arguments choose. Raises ManifestError, ValueError, OSError."""
+    url = args.manifest
+    if url.lower().endswith(MANIFEST_SUFFIXES):
+        base = url.rpartition("/")[0] or "."
+        rows = parse_manifest(url, read_source(url, args.input_options), base)
+    else:
+        rows = list_manifest_rows(url, prompt_masks=args.prompt_masks, options=args.input_options)
+    if args.only:
+        unknown = set(args.only) - {row.video_id for row in rows}
+        if unknown:
+            raise ValueError(f"--only {sorted(unknown)[0]}: no such video_id in {url}")
+        rows = [row for row in rows if row.video_id in args.only]
+    rows = list(rows)[: args.limit]
+    if not rows:
+        raise ValueError(f"{url} names no video")
+    return rows
+
+
+def run_config(args: argparse.Namespace, checkpoint: str, sha256: str) -> RunConfig:
+    """The settings that affect masks. Raises ValueError that names the option."""
+    fields = set(RunConfig.__dataclass_fields__) - {"checkpoint", "checkpoint_sha256"}
+    config = RunConfig(checkpoint, sha256, **{name: getattr(args, name) for name in fields})
+    offline_settings(config)
+    if config.end is not None and config.end <= (config.start or 0):
+        raise ValueError(f"--end {config.end} must be greater than --start {config.start or 0}")
+    return config
+
+
+def _refuse(error: Exception, code: ExitCode) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return int(code)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def _frame(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative; frames count from 0")
+    return number
+
+
+def _frames_or_all(text: str) -> int:
+    return 0 if text == "all" else _positive(text)
+
+
+def _options(text: str) -> dict:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
