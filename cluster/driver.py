@@ -41,7 +41,7 @@ SPAWN_FAILURES = 3
 
 @dataclass
 class Worker:
-    """One actor as the driver sees it. call is the reference it is waited for by; unit None while it starts or idles."""
+    """One actor as the driver sees it. call is what it is waited for by; unit None while it starts or idles."""
 
     name: str
     handle: ray.actor.ActorHandle
@@ -246,7 +246,8 @@ class Driver:
             self._give_up(unit, worker, **facts)
         else:
             self.progress.note(f"{worker.name} died ({cause}) at {unit.row.video_id}: trying again")
-            publish_failure(self.storage, failure_row(unit, terminal=False, actor=worker.name, **facts))
+            row = failure_row(unit, terminal=False, actor=worker.name, **facts)
+            publish_failure(self.storage, row, self.settings.config)
             self._queue.appendleft(unit)
 
     def _broken(self, worker: Worker, error: errors.RayTaskError) -> None:
@@ -260,7 +261,7 @@ class Driver:
 
     def _give_up(self, unit: Unit, worker: Worker, **facts) -> None:
         row = failure_row(unit, terminal=True, actor=worker.name, device=self.settings.device, **facts)
-        publish_failure(self.storage, row)
+        publish_failure(self.storage, row, self.settings.config)
         self.tally.failed.append((unit, facts["error_class"], facts["message"]))
         self.progress.note(f"{unit.row.video_id}: failed ({facts['error_class']}): {_first_line(facts['message'])}")
 

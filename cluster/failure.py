@@ -7,9 +7,9 @@ import torch
 
 from cluster.plan import Unit, video_record
 from cluster.video import VideoError
+from schemas.failures import short_message
 from stcn_core.prompts import PromptError
 
-MESSAGE_BYTES = 1024
 # Not the video's fault: when the first units all end like this, the run stops instead of marking videos as failed.
 ENVIRONMENT_CLASSES = frozenset({"permission", "storage", "internal"})
 
@@ -50,7 +50,7 @@ def failure_row(
         "stage": stage,
         "error_class": error_class,
         "cause": cause,
-        "message": message.encode()[:MESSAGE_BYTES].decode(errors="ignore"),
+        "message": short_message(message),
         "frames_done": frames_done,
         "host": platform.node(),
         "actor": actor,

@@ -3,6 +3,7 @@
 Idempotent: an actor does it after publishing, and a later run repeats it where the actor died in between.
 """
 
+import datetime
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from cluster.storage import Storage
 from schemas import failures as failures_schema
 from schemas import tracks as tracks_schema
 from schemas import videos as videos_schema
+from schemas.run_config import RunConfig
 
 VIDEO_KEY = b"video"
 
@@ -38,7 +40,7 @@ def failure_name(unit_id: str, attempt: int, terminal: bool) -> str:
 def finalise_published(storage: Storage, unit_id: str) -> None:
     """Derives the rows of a unit whose actor died after publishing its masks."""
     with storage.open_input(shard_name(unit_id)) as file:
-        finalise_shard(storage, file, {})
+        finalise_shard(storage, file, {"finished_at": datetime.datetime.now(datetime.UTC)})
 
 
 def finalise_shard(storage: Storage, shard: Path | io.IOBase, measured: Mapping[str, object]) -> None:
@@ -51,12 +53,13 @@ def finalise_shard(storage: Storage, shard: Path | io.IOBase, measured: Mapping[
     publish_rows(storage, row_name("videos", record["video_id"]), videos_schema, [{**record, **measured}])
 
 
-def publish_failure(storage: Storage, row: Mapping[str, object]) -> None:
+def publish_failure(storage: Storage, row: Mapping[str, object], config: RunConfig) -> None:
     """One row of `failures`; a terminal one also becomes the video's row, with status `failed`."""
     publish_rows(storage, failure_name(row["unit_id"], row["attempt"], row["terminal"]), failures_schema, [dict(row)])
     if row["terminal"]:
         video = {name: row[name] for name in ("video_id", "video", "unit_id", "actor", "device", "message")}
-        video |= {"status": "failed", "finished_at": row["happened_at"], "mask_rows": 0}
+        video |= {"status": "failed", "finished_at": row["happened_at"], "mask_rows": 0, "frames_annotated": 0}
+        video |= {"checkpoint_sha256": config.checkpoint_sha256, "settings_sha256": config.fingerprint()}
         publish_rows(storage, row_name("videos", row["video_id"]), videos_schema, [video])
 
 
@@ -68,7 +71,8 @@ def publish_rows(storage: Storage, name: str, schema_module, rows: list[dict]) -
     if unknown:
         raise ValueError(f"{schema_module.NAME} has no column {sorted(unknown)}")
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pydict(columns, schema=schema), sink, compression="zstd")
+    with pq.ParquetWriter(sink, schema, **schema_module.write_options()) as writer:
+        writer.write_table(pa.Table.from_pydict(columns, schema=schema))
     storage.publish(name, sink.getvalue().to_pybytes())
 
 

@@ -14,6 +14,7 @@ from schemas.manifest import VideoRow
 
 from cluster.source import SourceStat
 from schemas.run_config import RunConfig
+from schemas.urls import public_url
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -113,16 +114,6 @@ def merge_plans(units: Sequence[Unit], earlier: pa.Table | None, published: set[
             f"since: {shown}. Use a new --output, or put them back as they were."
         )
     return pa.concat_tables([today, pa.Table.from_pylist(kept, PLAN_SCHEMA)])
-
-
-def public_url(url: str) -> str:
-    """The URL without user, password or query string, which may hold credentials."""
-    head, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    rest = rest.split("?", 1)[0]
-    host, slash, path = rest.partition("/")
-    return f"{head}://{host.rsplit('@', 1)[-1]}{slash}{path}"
 
 
 def video_record(unit: Unit) -> dict:

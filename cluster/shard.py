@@ -39,7 +39,7 @@ class ShardWriter:
         if len(columns["object_id"]) >= BATCH_ROWS:
             self._spill(object_id)
 
-    def finish(self, metadata: Mapping[str, str]) -> Path:
+    def finish(self, metadata: Mapping[bytes, bytes]) -> Path:
         """The finished shard as a local file: sorted by object and frame, zstd, with its metadata. May hold 0 rows."""
         for object_id in sorted(self._columns):
             self._spill(object_id)
@@ -59,7 +59,7 @@ class ShardWriter:
                             self._write_group(writer, pending)
                             pending, waiting = [], 0
             self._write_group(writer, pending)
-            writer.add_key_value_metadata({**metadata, "rows": str(self.rows)})
+            writer.add_key_value_metadata({**metadata, b"rows": str(self.rows).encode()})
         return path
 
     def _write_group(self, writer: pq.ParquetWriter, batches: list[pa.RecordBatch]) -> None:

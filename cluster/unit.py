@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from schemas.metadata import file_metadata
 
 from cluster.finalise import VIDEO_KEY, finalise_shard, shard_name
 from cluster.frame_grid import FrameGrid
@@ -27,6 +26,7 @@ from cluster.source import fetch_source, read_source
 from cluster.storage import Storage
 from cluster.video import FrameReader, frame_times, probe_video, working_size
 from schemas import masks as masks_schema
+from schemas.metadata import file_metadata
 from schemas.run_config import RunConfig
 from stcn_core.burn_in import BurnInChoice
 from stcn_core.checkpoint import file_sha256
@@ -178,7 +178,7 @@ class UnitRun:
         if reader.error is None or left < set(self.prompts.object_ids):
             reason = f" ({reader.error})" if reader.error else ""
             raise PromptError(
-                f"prompt on frame {min(missing)}: the video has only {reader.decoded} frames{reason}; frames count from 0"
+                f"prompt on frame {min(missing)}: only {reader.decoded} frames, counted from 0, are there{reason}"
             )
         self.prompts = PromptSet(self.prompts.object_ids, rest)
         self.notes.append(f"prompts on {len(missing)} frame(s) that do not decode were left out")
@@ -250,7 +250,7 @@ class UnitRun:
                 settings=settings_json(self.bench.config),
                 device_profile=self.bench.device_profile(),
             ),
-            VIDEO_KEY: json.dumps(facts),
+            VIDEO_KEY: json.dumps(facts).encode(),
         }
         shard = writer.finish(metadata)
         published = self.bench.storage.publish(shard_name(self.unit.unit_id), shard)
@@ -261,7 +261,7 @@ class UnitRun:
             {
                 "seconds_total": total,
                 **{f"seconds_{name}": value for name, value in self.seconds.items()},
-                "device": self.bench.device,
+                "device": self.bench.device_profile(),
                 "actor": self.bench.actor,
                 "finished_at": datetime.datetime.now(datetime.UTC),
             },
@@ -286,9 +286,7 @@ class UnitRun:
             {
                 "object_id": object_id,
                 "label": labels.get(object_id),
-                "prompt_frames": [
-                    frame for frame, here in self.prompts.frames.items() if object_id in {**here.given, **here.seeds}
-                ],
+                "prompt_frames": [frame for frame, here in self.prompts.frames.items() if object_id in here.given],
             }
             for object_id in self.prompts.object_ids
         ]
