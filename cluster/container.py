@@ -42,8 +42,6 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.vid
     try:
         # An absolute path, since FFmpeg would read "a:b.mp4" as a protocol named "a".
         container = av.open(str(path.absolute()), metadata_errors="surrogateescape")
-    except UnicodeEncodeError:
-        raise VideoError(path, "unsupported", "its name is not valid UTF-8; rename the file") from None
     except MemoryError:
         raise VideoError(path, "unsupported", "its header asks for more memory than there is") from None
     except av.error.FFmpegError as error:

@@ -84,11 +84,12 @@ def working_size(height: int, width: int, resolution: int) -> tuple[int, int]:
     """
     if min(height, width, resolution) < 1:
         raise ValueError(f"sizes must be positive, got {height}x{width} and resolution {resolution}")
+    height, width, resolution = int(height), int(width), int(resolution)
     shorter = min(height, width)
     if shorter <= resolution:
-        return int(height), int(width)
+        return height, width
     # Integers only: (2 a b + c) // (2 c) is a b / c rounded half up, the same on every machine.
-    return tuple((2 * side * resolution + shorter) // (2 * shorter) for side in (int(height), int(width)))
+    return tuple((2 * side * resolution + shorter) // (2 * shorter) for side in (height, width))
 
 
 class FrameReader:
