@@ -1,0 +1,172 @@
+"""The manifest: which videos, and what is prompted in them. JSONL, CSV or Parquet.
+
+A row (JSONL; the nested Parquet layout has the same names):
+
+    {"video": "s3://bucket/a.mp4", "video_id": "a", "start": 0, "end": 900, "stride": 3, "labels": {"1": "cat"},
+     "prompts": [{"frame": 120, "object_id": 1, "mask": "s3://bucket/a_120.png"},
+                 {"time": "00:01:30", "object_id": 2, "box": [10, 20, 300, 200]},
+                 {"frame": 0, "object_id": 3, "rle": {"size": [480, 854], "counts": "..."}, "complete": true}]}
+
+Only `video` and `prompts` are needed. CSV, and Parquet without a `prompts` column, hold one prompt a row in the
+columns frame, time, object_id, mask, box ("x y w h"), rle, label, complete; rows of one video are merged.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from schemas.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """One video of the manifest, checked.
+
+    row is 1-based as the user counts: the line of a JSONL file, the row that a spreadsheet shows of a CSV file (its
+    header is row 1), the row of a Parquet file; of merged rows the first. end is exclusive. None: the run's default.
+    """
+
+    row: int
+    video: str
+    video_id: str
+    prompts: tuple[Prompt, ...]
+    start: int | None = None
+    end: int | None = None
+    stride: int | None = None
+    labels: tuple[tuple[int, str], ...] = ()
+
+    def label_of(self, object_id: int) -> str | None:
+        """The object's label from `labels`, or else from its prompts."""
+        named = dict(self.labels)
+        if object_id in named:
+            return named[object_id]
+        labels = (prompt.label for prompt in self.prompts if prompt.object_id in (object_id, None))
+        return next((label for label in labels if label is not None), None)
+
+
+class Problem(NamedTuple):
+    """What is wrong with one row: row 0 is the file as a whole, column may be empty."""
+
+    row: int
+    column: str
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = f"row {self.row}" if self.row else "the file"
+        return f"{place}{', ' + self.column if self.column else ''}: {self.reason}. {self.remedy}."
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used. `.problems` lists everything that is wrong; `str()` shows all of it."""
+
+    def __init__(self, name: str, problems: list[Problem]):
+        self.name = name
+        self.problems = sorted(problems, key=lambda problem: problem.row)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n  ".join([f"manifest {name} has {count}:", *map(str, self.problems)]))
+
+    def __reduce__(self):
+        return type(self), (self.name, self.problems)
+
+
+def parse_manifest(name: str, data: bytes, base: str) -> tuple[VideoRow, ...]:
+    """All rows of the manifest `name` (its suffix says the format), in its order.
+
+    Relative video and mask paths are resolved against `base`, the folder (URL or path) of the manifest. Raises
+    ManifestError with every problem of every row.
+    """
+    from schemas.manifest_formats import read_records
+    from schemas.manifest_rows import read_row
+    from schemas.urls import file_name, public_url
+
+    shown = file_name(public_url(name)) or public_url(name)
+    records, merges, problems = read_records(name, data)
+    if not records and not problems:
+        problems = [Problem(0, "", "it has no rows", "Write one row per video")]
+    rows: list[VideoRow] = []
+    doubtful = set()
+    for number, record in records:
+        row, found = read_row(number, record, base)
+        problems += found
+        if row is not None:
+            rows.append(row)
+            if found:
+                doubtful.add(row.video_id)
+    rows, found = _merge(rows) if merges else (rows, [])
+    problems += found
+    problems += _duplicates(rows)
+    for row in rows:
+        if row.video_id not in doubtful:
+            problems += _contradictions(row)
+    if problems:
+        raise ManifestError(shown, problems)
+    return tuple(rows)
+
+
+def _merge(rows: list[VideoRow]) -> tuple[list[VideoRow], list[Problem]]:
+    """Rows of one video_id become one row with all prompts."""
+    merged: dict[str, VideoRow] = {}
+    problems = []
+    for row in rows:
+        first = merged.setdefault(row.video_id, row)
+        if first is row:
+            continue
+        if first.video != row.video:
+            problems.append(
+                Problem(
+                    row.row,
+                    "video_id",
+                    f"{row.video_id!r} is another video in row {first.row}",
+                    "Give every video its own video_id",
+                )
+            )
+            continue
+        values: dict[str, int | None] = {}
+        for column in ("start", "end", "stride"):
+            ours, theirs = getattr(first, column), getattr(row, column)
+            if ours is not None and theirs is not None and ours != theirs:
+                reason = f"it is {theirs}, but {ours} in row {first.row} of the same video"
+                problems.append(Problem(row.row, column, reason, "Give one value per video"))
+            values[column] = theirs if ours is None else ours
+        labels = tuple(dict.fromkeys((*first.labels, *row.labels)))
+        merged[row.video_id] = replace(first, prompts=first.prompts + row.prompts, labels=labels, **values)
+    return list(merged.values()), problems
+
+
+def _duplicates(rows: list[VideoRow]) -> list[Problem]:
+    first: dict[str, int] = {}
+    problems = []
+    for row in rows:
+        if first.setdefault(row.video_id, row.row) != row.row:
+            reason = f"{row.video_id!r} is also the video_id of row {first[row.video_id]}"
+            remedy = "Give every row its own video_id; several prompts of a video belong in one row's prompts"
+            problems.append(Problem(row.row, "video_id", reason, remedy))
+    return problems
+
+
+def _contradictions(row: VideoRow) -> list[Problem]:
+    """What only shows with all prompts of a video side by side."""
+    problems = []
+    if not row.prompts:
+        remedy = "Add a mask, rle or box with a frame or time and an object_id"
+        return [Problem(row.row, "prompts", "no prompt is given", remedy)]
+    seen: dict[tuple, int] = {}
+    for number, prompt in enumerate(row.prompts, 1):
+        where = prompt.frame if prompt.time_s is None else f"{prompt.time_s:g} s"
+        if prompt.object_id is None and prompt.mask is None and len(row.prompts) > 1:
+            reason = "it has no object_id, but the video has several prompts"
+            problems.append(Problem(row.row, f"prompt {number}", reason, "Give the object_id"))
+        key = (prompt.frame, prompt.time_s, prompt.object_id)
+        if prompt.object_id is not None and seen.setdefault(key, number) != number:
+            reason = f"object {prompt.object_id} has two prompts on frame {where} (prompt {seen[key]} too)"
+            problems.append(Problem(row.row, f"prompt {number}", reason, "Keep one of them"))
+    ids = {prompt.object_id for prompt in row.prompts}
+    labels: dict[int, str] = {}
+    for object_id, label in (*row.labels, *((p.object_id, p.label) for p in row.prompts if p.label)):
+        if object_id is not None and labels.setdefault(object_id, label) != label:
+            reason = f"object {object_id} is called {labels[object_id]!r} and {label!r}"
+            problems.append(Problem(row.row, "label", reason, "Give one label per object"))
+        if None not in ids and object_id not in ids:
+            reason = f"object {object_id} has a label, but no prompt"
+            problems.append(Problem(row.row, "labels", reason, "Add its prompt or remove the label"))
+    return problems
