@@ -24,7 +24,8 @@ from stcn_core.training.validation import CLIPS, validate
 
 EXIT_DONE, EXIT_ARGUMENTS = 0, 2
 DEFAULTS = TrainingSettings(steps=20000)
-SETTINGS = ("steps", "seed", "layout", "batch", "sizes", "learning_rate", "decay_from", "precision", "workers")
+SETTINGS = ("steps", "seed", "layout", "batch", "sizes", "learning_rate", "decay_from", "precision", "workers",
+            "save_every")  # fmt: skip
 
 DESCRIPTION = """\
 Trains STCN on synthetic clips rendered on the fly (the bundled checkpoint was made by this command).
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, help=f"rendering processes; 0 renders in line (default {DEFAULTS.workers})"
     )
+    parser.add_argument("--save-every", type=int, help=f"steps between saves (default {DEFAULTS.save_every})")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the network (default: all cores)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     parser.add_argument("--validate", action="store_true", help="no training: J on the frozen rendered clips")
@@ -96,10 +98,10 @@ def _problem(args: argparse.Namespace) -> str | None:
         return f"{args.output} already holds a run: continue it with --resume {args.output}, or name another folder"
     if args.export is not None and args.export.suffix != ".safetensors":
         return f"--export {args.export}: the name must end in .safetensors"
-    for name in ("steps", "batch"):
+    for name in ("steps", "batch", "save_every"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            return f"--{name} {value}: must be at least 1"
+            return f"--{name.replace('_', '-')} {value}: must be at least 1"
     if args.workers is not None and args.workers < 0:
         return f"--workers {args.workers}: must be 0 or more"
     return None

@@ -82,6 +82,7 @@ def _next(results: multiprocessing.Queue, process: multiprocessing.Process) -> t
 
 def _render_forever(seed: int, index: int, stride: int, results: multiprocessing.Queue) -> None:
     torch.set_num_threads(1)
+    results.cancel_join_thread()  # else an orphan waits for ever for someone to read its last clips
     while multiprocessing.parent_process().is_alive():
         clip = training_clip(seed, index)
         while multiprocessing.parent_process().is_alive():

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor
 
+from stcn_core.training.compression import compressed
 from stcn_core.training.figure import Layer
 from stcn_core.training.motion import affine
 from stcn_core.training.scene import WORLD, Scene, SceneOptions, random_scene
@@ -155,6 +155,5 @@ def _expose(scene: Scene, frame: Tensor, t: float) -> Tensor:
         frame = frame + optics.noise * torch.randn(frame.shape[1:], generator=generator)
     pixels = (frame.clamp_(0, 1) * 255 + 0.5).to(torch.uint8)
     if optics.quality is not None:
-        encoded = torchvision.io.encode_jpeg(pixels.contiguous(), optics.quality)
-        pixels = torchvision.io.decode_jpeg(encoded)
+        pixels = compressed(pixels, optics.quality)
     return pixels
