@@ -205,7 +205,7 @@ class UnitRun:
         expected = getattr(self, "collected", None) or self.info.frames_declared or 0
         first = getattr(self, "final_from", 0.0)
         self.heartbeat.stage("final", expected, first)
-        labels = dict(self.unit.row.labels)
+        labels = {object_id: self.unit.row.label_of(object_id) for object_id in self.prompts.object_ids}
         frames = 0
         for frame, masks in results:
             frames += 1
@@ -215,7 +215,7 @@ class UnitRun:
                     {
                         "video_id": self.unit.row.video_id,
                         "object_id": mask.object_id,
-                        "label": labels.get(mask.object_id),
+                        "label": labels[mask.object_id],
                         "frame_index": frame,
                         "pts": int(self.times.pts[frame]) if timed else None,
                         "time_s": float(self.times.time_s[frame]) if timed else None,
@@ -281,11 +281,10 @@ class UnitRun:
 
     def _facts(self, path: Path, rows: int, frames: int, status: str) -> dict:
         """The deterministic part of the `videos` row and of its tracks: the same bytes for the same answer."""
-        labels = dict(self.unit.row.labels)
         tracks = [
             {
                 "object_id": object_id,
-                "label": labels.get(object_id),
+                "label": self.unit.row.label_of(object_id),
                 "prompt_frames": [frame for frame, here in self.prompts.frames.items() if object_id in here.given],
             }
             for object_id in self.prompts.object_ids

@@ -1,0 +1,227 @@
+"""The whole command on real Ray, with real kills: the same rows every time, nothing twice, nothing missing."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from made_corpus import (
+    annotate,
+    annotate_command,
+    environment,
+    read_rows,
+    rows_hash,
+    table_rows,
+    write_checkpoint,
+    write_corpus,
+)
+from pycocotools import mask as coco
+
+VIDEOS = 4
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("corpus")
+    return write_corpus(folder, VIDEOS), write_checkpoint(folder)
+
+
+@pytest.fixture(scope="module")
+def reference(corpus: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of one undisturbed run with one actor."""
+    output = tmp_path_factory.mktemp("reference") / "out"
+    done = annotate(*corpus[:1], output, corpus[1], "--actors", "1")
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def test_rows_are_whole_and_decode(reference: Path):
+    rows = read_rows(reference)
+    keys = {(row["video_id"], row["object_id"], row["frame_index"]) for row in rows}
+    assert len(keys) == len(rows) > 100
+    assert {row["object_id"] for row in rows} == {3, 8}
+    for row in rows:
+        decoded = coco.decode({"size": [row["height"], row["width"]], "counts": row["rle_counts"]})
+        assert decoded.shape == (48, 64) and decoded.sum() == row["area"] > 0
+        assert row["label"] == ("square" if row["object_id"] == 8 else None)
+        assert row["time_s"] == pytest.approx(row["frame_index"] / 10)
+        assert 0 < row["score"] <= 1
+    prompts = [row for row in rows if row["is_prompt"]]
+    assert {(row["video_id"], row["object_id"], row["frame_index"]) for row in prompts} == {
+        (f"v/{number}", 3, 0) for number in range(VIDEOS)
+    }
+
+
+def test_videos_and_tracks_say_what_the_masks_say(reference: Path):
+    rows = read_rows(reference)
+    videos = {row["video_id"]: row for row in table_rows(reference, "videos")}
+    assert {name: row["status"] for name, row in videos.items()} == {f"v/{n}": "done" for n in range(VIDEOS)}
+    for number, row in enumerate(videos[f"v/{n}"] for n in range(VIDEOS)):
+        assert row["frames_decoded"] == row["frames_annotated"] == 24 + 3 * number
+        assert row["mask_rows"] == sum(mask["video_id"] == row["video_id"] for mask in rows)
+        assert len(row["source_sha256"]) == 64 and row["seconds_total"] > 0
+    for track in table_rows(reference, "tracks"):
+        mine = [m for m in rows if (m["video_id"], m["object_id"]) == (track["video_id"], track["object_id"])]
+        assert track["n_visible"] == len(mine)
+        assert track["prompt_frames"] == ([0] if track["object_id"] == 3 else [])
+        if mine:
+            assert (track["first_frame"], track["last_frame"]) == (mine[0]["frame_index"], mine[-1]["frame_index"])
+
+
+def test_three_actors_give_the_same_rows(corpus: tuple[Path, Path], reference: Path, tmp_path: Path):
+    done = annotate(*corpus[:1], tmp_path / "out", corpus[1], "--actors", "3")
+    assert done.returncode == 0, done.stderr
+    assert rows_hash(read_rows(tmp_path / "out")) == rows_hash(read_rows(reference))
+
+
+def test_killed_midway_and_run_again(corpus: tuple[Path, Path], reference: Path, tmp_path: Path):
+    """SIGKILL to the driver and everything below it after the first shard, then the same command."""
+    output = tmp_path / "out"
+    command = annotate_command(*corpus[:1], output, corpus[1], "--actors", "2")
+    child = subprocess.Popen(
+        command, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(output.glob("masks/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    children = descendants(child.pid)
+    os.kill(child.pid, signal.SIGKILL)
+    for pid in children:
+        try_kill(pid)
+    child.wait()
+    published = len(list(output.glob("masks/*.parquet")))
+    assert 1 <= published <= VIDEOS
+    before = read_rows(output)
+    assert len({(r["video_id"], r["object_id"], r["frame_index"]) for r in before}) == len(before)
+    done = annotate(*corpus[:1], output, corpus[1], "--actors", "2")
+    assert done.returncode == 0, done.stderr
+    assert f"{VIDEOS - published} to do" in done.stderr
+    assert rows_hash(read_rows(output)) == rows_hash(read_rows(reference))
+    assert len(table_rows(output, "videos")) == VIDEOS
+
+
+def test_an_actor_killed_at_work_is_replaced(corpus: tuple[Path, Path], reference: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    command = annotate_command(*corpus[:1], output, corpus[1], "--actors", "1")
+    child = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while not list(output.glob("masks/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for pid in descendants(child.pid):
+        if b"AnnotateActor" in command_line(pid):
+            try_kill(pid)
+    _, said = child.communicate(timeout=180)
+    assert child.returncode == 0, said
+    assert rows_hash(read_rows(output)) == rows_hash(read_rows(reference))
+
+
+def test_settings_are_locked_and_work_is_not_repeated(corpus: tuple[Path, Path], reference: Path):
+    again = annotate(*corpus[:1], reference, corpus[1], "--actors", "2")
+    assert again.returncode == 0 and "0 to do" in again.stderr, again.stderr
+    refused = annotate(*corpus[:1], reference, corpus[1], "--seed", "5", "--resolution", "32")
+    assert refused.returncode == 5
+    assert "--seed: 0 -> 5" in refused.stderr and "--resolution: 480 -> 32" in refused.stderr
+
+
+def test_a_lost_videos_row_is_derived_again(corpus: tuple[Path, Path], reference: Path):
+    victim = sorted(reference.glob("videos/*.parquet"))[0]
+    before = {row["video_id"]: row["mask_rows"] for row in table_rows(reference, "videos")}
+    victim.unlink()
+    assert annotate(*corpus[:1], reference, corpus[1]).returncode == 0
+    assert {row["video_id"]: row["mask_rows"] for row in table_rows(reference, "videos")} == before
+
+
+def test_bad_videos_become_rows_and_the_others_finish(corpus: tuple[Path, Path], reference: Path, tmp_path: Path):
+    manifest, checkpoint = corpus
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("this is no video")
+    lines = manifest.read_text().splitlines()
+    box = '"prompts": [{"frame": %s, "object_id": 1, "box": [1, 1, 20, 20]}]'
+    good = manifest.parent / "video 0 ü.mp4"
+    lines[1:] = [
+        f'{{"video": "{bad}", "video_id": "text", {box % 0}}}',
+        f'{{"video": "{tmp_path}/none.mp4", "video_id": "missing", {box % 0}}}',
+        f'{{"video": "{good}", "video_id": "late", {box % 500}}}',
+    ]
+    mixed = manifest.parent / "mixed.jsonl"
+    mixed.write_text("\n".join(lines))
+    output = tmp_path / "out"
+    done = annotate(mixed, output, checkpoint)
+    assert done.returncode == 3, done.stderr
+    failures = {row["video_id"]: row for row in table_rows(output, "failures")}
+    assert {name: row["error_class"] for name, row in failures.items()} == {
+        "text": "not-a-video",
+        "missing": "missing",
+        "late": "prompt",
+    }
+    assert all(row["terminal"] for row in failures.values())
+    assert "only 24 frames" in failures["late"]["message"]
+    status = {row["video_id"]: row["status"] for row in table_rows(output, "videos")}
+    assert status == {"v/0": "done", "text": "failed", "missing": "failed", "late": "failed"}
+    mine = [row for row in read_rows(reference) if row["video_id"] == "v/0"]
+    assert rows_hash(read_rows(output)) == rows_hash(mine)
+    again = annotate(mixed, output, checkpoint, "--failed-videos-exit", "0")
+    assert again.returncode == 0 and "0 to do" in again.stderr
+    retried = annotate(mixed, output, checkpoint, "--retry-failed", "prompt")
+    assert retried.returncode == 3 and "1 to do" in retried.stderr
+
+
+def test_drains_after_sigterm(corpus: tuple[Path, Path], reference: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    command = annotate_command(*corpus[:1], output, corpus[1], "--actors", "1")
+    child = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while not list(output.glob("masks/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGTERM)
+    _, said = child.communicate(timeout=120)
+    assert child.returncode in (143, 0), said
+    assert child.returncode == 0 or "finishing what is in flight" in said
+    done = annotate(*corpus[:1], output, corpus[1], "--actors", "1")
+    assert done.returncode == 0, done.stderr
+    assert rows_hash(read_rows(output)) == rows_hash(read_rows(reference))
+
+
+def test_bad_arguments_and_manifests_stop_before_anything_starts(corpus: tuple[Path, Path], tmp_path: Path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"video": "a.mp4"}\n{"video": "b.mp4", "prompts": [{"frame": -1, "box": [0, 0, 0, 1]}]}\n')
+    done = annotate(bad, tmp_path / "out", corpus[1])
+    assert done.returncode == 2 and "row 1" in done.stderr and "row 2" in done.stderr
+    assert not (tmp_path / "out").exists()
+    wrong = tmp_path / "wrong.pth"
+    wrong.write_bytes(b"no weights")
+    assert annotate(*corpus[:1], tmp_path / "out", wrong).returncode == 2
+    assert annotate(*corpus[:1], tmp_path / "out", corpus[1], "--only", "nobody").returncode == 2
+    assert annotate(*corpus[:1], tmp_path / "out", corpus[1], "--group-frames", "3").returncode == 2
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids below one, as /proc shows them; Ray's processes stay children of the driver's session."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found, front = [], [pid]
+    while front:
+        front = [child for child, parent in parents.items() if parent in front]
+        found += front
+    return found
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def try_kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
