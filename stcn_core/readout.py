@@ -26,6 +26,8 @@ CHUNK_CPU = 1024
 CHUNK_DEVICE = 32768
 # Bytes of candidate keys gathered at a time.
 CANDIDATE_BYTES = 32 << 20
+# Bytes of packed integers made at a time while sorting; about four arrays of this size live at once.
+PACKED_BYTES = 8 << 20
 
 Affinity = Literal["l2", "dot"]
 
@@ -133,6 +135,11 @@ def _largest(score: Tensor, k: int) -> Tensor:
 
     torch.topk leaves ties open, so score and position are packed into one integer that has none.
     """
+    step = max(1, PACKED_BYTES // (8 * score.shape[1]))
+    return torch.cat([_largest_packed(part, k) for part in score.split(step)])
+
+
+def _largest_packed(score: Tensor, k: int) -> Tensor:
     bits = score.contiguous().view(torch.int32).to(torch.int64)
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # integers in the order of the floats
     position = torch.arange(score.shape[1], device=score.device)

@@ -6,8 +6,9 @@ Here every layer keeps its variance, batch norms have statistics, and the decode
 
 import numpy as np
 import torch
-from stcn_core.network import STCN, NetworkConfig
 from torch import nn
+
+from stcn_core.network import STCN, NetworkConfig
 
 TINY = NetworkConfig(
     key_block="basic",

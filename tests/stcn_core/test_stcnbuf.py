@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from made_networks import moving_squares, random_network, square_labels
+from torch import Tensor
+
 from stcn_core import memory
 from stcn_core.aggregate import soft_aggregate
 from stcn_core.frames import normalise
@@ -19,7 +21,6 @@ from stcn_core.offline import OfflineSegmenter
 from stcn_core.prompts import PromptSet
 from stcn_core.propagation import Propagation
 from stcn_core.settings import OfflineSettings
-from torch import Tensor
 
 eval_network = pytest.importorskip("stcnbuf.model.eval_network", reason="stcnbuf is in the test extra")
 TOLERANCE = 1e-4
