@@ -1,0 +1,251 @@
+"""Show masks: an overlay video, a contact sheet, or both.
+
+    python -m jobs.render --masks OUT --video a.mp4 --video-id a --to overlay.mp4 --contact-sheet sheet.png
+
+Each object keeps its colour; its id stands in it. With --truth the true outline is drawn in white.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from cluster.exit_codes import ExitCode
+from cluster.prefetch import ahead
+from cluster.source import fetch_source
+from cluster.video import FrameReader, VideoError, VideoInfo, frame_times, probe_video
+from jobs.views.contact_sheet import ContactSheet
+from jobs.views.overlay import draw_masks
+from jobs.views.truth import TruthFolder
+from jobs.views.video_file import VideoFile
+from schemas import read_masks
+
+DEFAULT_CELLS = 20
+SHEET_WIDTH = 1600
+IMAGE_FPS = 25.0  # an image folder has no times of its own
+DECODE_AHEAD = 8
+
+Masks = dict[int, np.ndarray]
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.render", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--masks", required=True, metavar="OUT", help="output folder of an annotate run, any fsspec URL")
+    p.add_argument("--video", required=True, help="the video file or image folder that was annotated, path or URL")
+    p.add_argument("--video-id", help="which video of OUT (default: the one that it holds)")
+    p.add_argument("--to", metavar="MP4", help="write the overlay video here")
+    p.add_argument("--contact-sheet", metavar="PNG", help="write a picture with a grid of frames here")
+    p.add_argument("--width", type=_positive, help="width of the overlay video in pixels (default: the video's)")
+    p.add_argument("--columns", type=_positive, default=4, help="of the contact sheet (default %(default)d)")
+    p.add_argument(
+        "--every",
+        type=_positive,
+        help=f"frames between pictures of the sheet (default: about {DEFAULT_CELLS} pictures)",
+    )
+    p.add_argument("--start", type=_frame, default=0, help="first frame")
+    p.add_argument("--end", type=_positive, help="frame to stop before")
+    p.add_argument("--stride", type=_positive, default=1, help="every N-th frame; give that of the annotate run")
+    p.add_argument("--truth", metavar="DIR", help="folder of true masks (DAVIS PNGs), drawn as white outlines")
+    p.add_argument("--opacity", type=_share, default=0.4, help="of the tint, 0 to 1 (default %(default)g)")
+    p.add_argument("--no-labels", action="store_true", help="do not write the object ids")
+    return p
+
+
+@dataclass
+class Rendering:
+    """One pass over a video that feeds the overlay and the sheet."""
+
+    info: VideoInfo
+    reader: FrameReader
+    masks: Iterator[tuple[int, Masks]]
+    seconds: Callable[[int], float]
+    frames: int | None
+    truth: TruthFolder | None = None
+    opacity: float = 0.4
+    labels: bool = True
+    drawn: int = 0
+    with_masks: int = 0
+    _next: tuple[int, Masks] | None = field(default=None, repr=False)
+
+    def run(self, video: VideoFile | None, sheet: ContactSheet | None, every: int, cell: tuple[int, int]) -> None:
+        """Draws every frame that is needed; `cell` is the (h, w) of a picture of the sheet."""
+        self._next = next(self.masks, None)
+        with tqdm(total=self.frames, unit=" frames", desc="rendering", disable=not sys.stderr.isatty()) as bar:
+            for number, (index, frame) in enumerate(ahead(self.reader, DECODE_AHEAD)):
+                bar.update()
+                in_sheet = sheet is not None and number % every == 0
+                if video is None and not in_sheet:
+                    continue
+                masks = self._masks_of(index)
+                self.with_masks += bool(masks)
+                self.drawn += 1
+                if video is not None:
+                    video.add(self._draw(index, frame, masks), self.seconds(index))
+                if in_sheet:
+                    small = np.asarray(Image.fromarray(frame).resize(cell[::-1], Image.Resampling.LANCZOS))
+                    sheet.add(self._draw(index, small, masks), caption(index, self.seconds(index), self.info))
+
+    def _masks_of(self, index: int) -> Masks:
+        """Masks of source frame `index`, at the video's own size. Both sides are in frame order."""
+        while self._next is not None and self._next[0] < index:
+            self._next = next(self.masks, None)
+        if self._next is None or self._next[0] != index:
+            return {}
+        masks = self._next[1]
+        for mask in masks.values():
+            if mask.shape != (self.info.height, self.info.width):
+                raise ValueError(
+                    f"frame {index}: the masks are {mask.shape[1]}x{mask.shape[0]} but {self.reader.path} is "
+                    f"{self.info.width}x{self.info.height}; was another video annotated under this video id?"
+                )
+        return masks
+
+    def _draw(self, index: int, frame: np.ndarray, masks: Masks) -> np.ndarray:
+        size = frame.shape[:2]
+        truth = self.truth.masks(index, (self.info.height, self.info.width)) if self.truth else {}
+        return draw_masks(
+            frame,
+            {key: resized_mask(mask, size) for key, mask in masks.items()},
+            self.opacity,
+            self.labels,
+            {key: resized_mask(mask, size) for key, mask in truth.items()},
+        )
+
+
+def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """bool or uint8 [H, W] -> bool of `size` = (h, w): where at least half of a pixel is covered."""
+    if mask.shape == tuple(size):
+        return mask.astype(bool)
+    image = Image.fromarray((mask != 0).astype(np.uint8) * 255)
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BOX)) >= 128
+
+
+def caption(index: int, seconds: float, info: VideoInfo) -> str:
+    return f"frame {index}" if info.kind == "images" else f"frame {index}   {seconds:.2f} s"
+
+
+def scaled(info: VideoInfo, width: int) -> tuple[int, int]:
+    """(h, w) of the video at `width`, not enlarged."""
+    width = min(width, info.width)
+    return max(1, round(info.height * width / info.width)), width
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, calls, prints. Returns the exit code."""
+    p = parser()
+    args = p.parse_args(argv)
+    if not args.to and not args.contact_sheet:
+        p.error("give --to for an overlay video, --contact-sheet for a picture, or both")
+    if args.end is not None and args.end <= args.start:
+        p.error(f"--end {args.end} must be greater than --start {args.start}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="stcn-render-") as scratch:
+            return render(args, Path(scratch))
+    except (VideoError, ValueError, LookupError, OSError) as error:
+        print(f"jobs.render: {error.args[0] if isinstance(error, LookupError) else error}", file=sys.stderr)
+        return ExitCode.BAD_ARGUMENTS
+
+
+def render(args: argparse.Namespace, scratch: Path) -> int:
+    masks = read_masks(args.masks, args.video_id)
+    path = fetch_source(args.video, scratch, None)
+    info = probe_video(path)
+    size = scaled(info, args.width or info.width)
+    reader = FrameReader(path, info, size, args.start, args.end, args.stride)
+    times = frame_times(path)
+
+    def seconds(index: int) -> float:
+        if times is None:
+            return index / IMAGE_FPS
+        # A damaged file can decode to more frames than it has times: go on at its average rate.
+        past = max(index - len(times) + 1, 0)
+        return float(times.time_s[min(index, len(times) - 1)]) + past / (info.fps or IMAGE_FPS)
+
+    known = info.frames_declared if times is None else len(times)
+    last = known if args.end is None else min(args.end, known)
+    count = max(-(-(last - args.start) // args.stride), 0)
+    every = args.every or max(1, round(count / DEFAULT_CELLS))
+    truth = TruthFolder(Path(args.truth), reader.image_names) if args.truth else None
+    rendering = Rendering(info, reader, masks, seconds, count or None, truth, args.opacity, not args.no_labels)
+    title = args.video_id or Path(args.video.rstrip("/")).name
+    sheet = ContactSheet(args.columns, title) if args.contact_sheet else None
+    cell = scaled(info, max(SHEET_WIDTH // args.columns, 64))
+
+    if args.to:
+        with (
+            _placed(args.to, ".mp4") as target,
+            VideoFile(target, size, (info.fps or IMAGE_FPS) / args.stride) as video,
+        ):
+            rendering.run(video, sheet, every, cell)
+    else:
+        rendering.run(None, sheet, every, cell)
+    if sheet is not None:
+        with _placed(args.contact_sheet, ".png") as target:
+            sheet.image().save(target, format="PNG")
+    if reader.error:
+        print(f"the video is damaged: {reader.error}", file=sys.stderr)
+    for made in filter(None, (args.to, args.contact_sheet)):
+        print(f"wrote {made}")
+    print(f"{rendering.drawn} frames drawn, {rendering.with_masks} with masks")
+    return ExitCode.DONE
+
+
+@contextmanager
+def _placed(url: str, suffix: str) -> Iterator[Path]:
+    """A file to write; it takes its place, a local path or any fsspec URL, only when it is complete."""
+    import fsspec
+
+    fs, target = fsspec.core.url_to_fs(url)
+    local = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    folder = None
+    if local in ("file", "local"):
+        folder = Path(target).parent
+        folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".rendering-", suffix=suffix, dir=folder)
+    os.close(handle)
+    try:
+        yield Path(name)
+        if folder is None:
+            fs.put_file(name, target)
+        else:
+            mode = os.umask(0)
+            os.umask(mode)
+            os.chmod(name, 0o666 & ~mode)  # mkstemp made it for its owner alone
+            os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
+
+
+def _frame(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} must not be negative")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
