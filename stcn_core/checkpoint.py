@@ -62,7 +62,7 @@ def load_checkpoint(path: Path | str) -> tuple[STCN, CheckpointInfo]:
         # Stage-0 weights saw no "others" channel. STCN's own evaluation appends zeros, which ignores it.
         state["value_encoder.conv1.weight"] = torch.cat((first, torch.zeros_like(first[:, :1])), 1)
         notes.append("value_encoder.conv1: 4 input channels, one of zeros appended")
-    network = STCN(config)
+    network = _build(path, config)
     _check_keys(path, network.state_dict(), state)
     network.load_state_dict(state)
     return network.float().eval(), CheckpointInfo(path.name, file_sha256(path), config, tuple(notes))
@@ -107,8 +107,15 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | No
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     try:
         return state, None if text is None else NetworkConfig.from_json(json.loads(text))
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: its {CONFIG_KEY} is not understood: {error}") from error
+
+
+def _build(path: Path, config: NetworkConfig) -> STCN:
+    try:
+        return STCN(config)
+    except (TypeError, ValueError, LookupError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: no network can be built from its {CONFIG_KEY}: {error}") from error
 
 
 def _read_pth(path: Path) -> tuple[dict[str, Tensor], None]:
@@ -119,7 +126,9 @@ def _read_pth(path: Path) -> tuple[dict[str, Tensor], None]:
         raise CheckpointError(f"{path} is not a checkpoint that can be read safely (weights only): {reason}") from error
     if isinstance(state, Mapping) and isinstance(state.get("network"), Mapping):
         state = state["network"]  # STCN's own training checkpoints nest the weights
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors)")
     return dict(state), None
 

@@ -4,7 +4,7 @@ import torch
 
 from stcn_core.training import clips as clips_module
 from stcn_core.training.clips import Clip, ClipPool
-from stcn_core.training.samples import COARSE_SHARE, filled_boxes, make_batch
+from stcn_core.training.samples import COARSE_SHARE, Gaps, filled_boxes, make_batch
 
 
 def moving_square(objects: int = 1, instants: int = 8) -> Clip:
@@ -20,7 +20,7 @@ def moving_square(objects: int = 1, instants: int = 8) -> Clip:
 
 
 def test_a_batch_has_the_documented_shapes_and_masks_lie_on_their_objects():
-    batch = make_batch(np.random.default_rng(0), [moving_square(2)], 5, 64, 2)
+    batch = make_batch(np.random.default_rng(0), [moving_square(2)], 5, 64, 2, Gaps())
     assert batch.frames.shape == (5, 3, 3, 64, 64) and batch.masks.shape == (5, 3, 2, 64, 64)
     assert batch.prompts.shape == (5, 2, 64, 64) and batch.present.shape == (5, 2)
     assert set(batch.masks.unique().tolist()) <= {0.0, 1.0}
@@ -31,18 +31,18 @@ def test_a_batch_has_the_documented_shapes_and_masks_lie_on_their_objects():
 
 
 def test_the_same_generator_state_gives_the_same_batch():
-    first = make_batch(np.random.default_rng(7), [moving_square()], 3, 48, 1)
-    again = make_batch(np.random.default_rng(7), [moving_square()], 3, 48, 1)
+    first = make_batch(np.random.default_rng(7), [moving_square()], 3, 48, 1, Gaps())
+    again = make_batch(np.random.default_rng(7), [moving_square()], 3, 48, 1, Gaps())
     assert torch.equal(first.frames, again.frames) and torch.equal(first.masks, again.masks)
 
 
 def test_a_missing_second_object_is_marked_absent():
-    batch = make_batch(np.random.default_rng(1), [moving_square(1)], 4, 48, 2)
+    batch = make_batch(np.random.default_rng(1), [moving_square(1)], 4, 48, 2, Gaps())
     assert batch.present[:, 0].all() and not batch.present[:, 1].any()
 
 
 def test_masks_never_overlap():
-    batch = make_batch(np.random.default_rng(2), [moving_square(2)], 6, 64, 2)
+    batch = make_batch(np.random.default_rng(2), [moving_square(2)], 6, 64, 2, Gaps())
     assert batch.masks.sum(2).max() <= 1 and batch.prompts.sum(1).max() <= 1
 
 
@@ -52,7 +52,7 @@ def test_some_prompts_are_boxes_and_never_smaller_than_the_mask():
     clip.labels[:, 10:20, 20:30] = 0  # a corner cut off, so that box and mask differ
     coarse = 0
     for _ in range(30):
-        batch = make_batch(rng, [clip], 4, 48, 1)
+        batch = make_batch(rng, [clip], 4, 48, 1, Gaps())
         assert (batch.prompts >= batch.masks[:, 0]).all()
         coarse += int((batch.prompts != batch.masks[:, 0]).flatten(1).any(1).sum())
     assert 0.02 < coarse / 120 < 2.5 * COARSE_SHARE
@@ -92,5 +92,21 @@ def test_a_worker_process_renders_the_same_clip():
 @pytest.mark.parametrize("index", range(3))
 def test_rendered_clips_make_samples(index):
     torch.set_num_threads(1)
-    batch = make_batch(np.random.default_rng(index), [clips_module.training_clip(0, index)], 2, 64, 2)
+    batch = make_batch(np.random.default_rng(index), [clips_module.training_clip(0, index)], 2, 64, 2, Gaps())
     assert torch.isfinite(batch.frames).all() and batch.present[:, 0].any()
+
+
+def test_gaps_are_easy_at_first():
+    assert Gaps().eased(1.0) == Gaps(0.5, 0.4)
+    assert Gaps(0.1, 0.3).eased(0.0) == Gaps(0.1, 0.3)
+
+
+def test_still_samples_show_one_instant_and_far_ones_do_not():
+    clip = moving_square()
+    clip.frames[:] += (np.arange(8, dtype=np.uint8) * 10)[:, None, None, None]  # brightness tells the instant
+
+    def spread(gaps: Gaps) -> float:
+        batch = make_batch(np.random.default_rng(5), [clip], 40, 48, 1, gaps)
+        return float(batch.frames.amin((2, 3, 4)).std(1).mean())
+
+    assert spread(Gaps(1.0, 0.0)) < 0.7 * spread(Gaps(0.0, 0.0))
