@@ -72,7 +72,7 @@ class MemoryBank:
         self._eviction = eviction_of(settings.memory_policy)
         self._draw = np.random.default_rng(named_seed(settings.seed, name, "eviction"))
         self._element_frame: Tensor | None = None
-        self._frame_valid: dict[int, tuple[bool, ...]] = {}
+        self._partly_known: dict[int, tuple[bool, ...]] = {}  # random-token: frames where some object is not valid
         if settings.memory_policy == "random-token":
             self._element_frame = torch.zeros(0, self.padded, dtype=torch.int64, device=device)
         self._pinned: list[int] = self._grow(pinned)
@@ -147,12 +147,12 @@ class MemoryBank:
         """
         columns = readout.query_columns(query, self.settings.affinity)
         result = [None] * len(objects)
-        groups: dict[tuple[int, ...], list[int]] = {}
+        groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
         for position, k in enumerate(objects):
-            groups.setdefault(self._readable(frame, k), []).append(position)
-        for slots, positions in groups.items():
+            groups.setdefault((self._readable(frame, k), self._unknown(k)), []).append(position)
+        for (slots, unknown), positions in groups.items():
             members = [objects[position] for position in positions]
-            hidden = self._hidden(frame, members[0])
+            hidden = self._hidden(frame, slots, unknown)
             rows = self.keys.flatten(0, 1)  # [slots * T, Ck + 1]
             top = readout.top_k(rows, columns, self.settings.top_k, self._runs(slots), hidden)
             values = [self.values[k].flatten(0, 1) for k in members]  # views [slots * T, Cv]
@@ -178,19 +178,29 @@ class MemoryBank:
             runs.append((indices[0] * self.padded, (indices[-1] + 1) * self.padded))
         return runs
 
-    def _hidden(self, frame: int, k: int) -> Tensor | None:
-        """Under random-token: elements of the frame itself, or of frames where object k is not known."""
+    def _unknown(self, k: int) -> tuple[int, ...]:
+        """Under random-token: frames whose elements say nothing about object k."""
+        return tuple(frame for frame, valid in self._partly_known.items() if not valid[k])
+
+    def _hidden(self, frame: int, slots: Sequence[int], unknown: tuple[int, ...]) -> Tensor | None:
+        """Under random-token: elements of the frame itself, and of frames where the object is not known."""
         if self._element_frame is None:
             return None
-        unknown = [f for f, valid in self._frame_valid.items() if not valid[k]]
-        if self.settings.exclude_own and frame not in self.pinned_frames():
-            unknown.append(frame)
-        if not unknown:
+        own = self.settings.exclude_own and frame not in self.pinned_frames()
+        hidden = self._elements_of((*unknown, frame) if own else unknown)
+        if own and hidden is not None and not set(slots) & {*self._pinned, *self._recent}:
+            index = list(slots)
+            if not ((self._element_frame[index] != EMPTY) & ~hidden[index]).any():
+                hidden = self._elements_of(unknown)  # its own elements are all that is known, as in _readable
+        return None if hidden is None else hidden.flatten()
+
+    def _elements_of(self, frames: Sequence[int]) -> Tensor | None:
+        """[slots, T] bool: elements of the bank that come from these frames."""
+        if not frames:
             return None
-        frames = torch.tensor(unknown, device=self._element_frame.device)
-        hidden = torch.isin(self._element_frame, frames)
+        hidden = torch.isin(self._element_frame, torch.tensor(frames, device=self._device))
         hidden[self._pinned + self._recent] = False  # those slots are whole, and _readable has judged them
-        return hidden.flatten()
+        return hidden
 
     def _put_pinned(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool], pinned: bool) -> None:
         free = [index for index in self._pinned if self.slots[index].frame == EMPTY]
@@ -205,7 +215,8 @@ class MemoryBank:
         self.slots[index] = slot
         if self._element_frame is not None:
             self._element_frame[index, : self.tokens] = slot.frame
-            self._frame_valid[slot.frame] = slot.valid
+            if index in self._bank:
+                self._note_validity(slot.frame, slot.valid)
 
     def _scatter(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
         """stcnbuf's replacement: the frame's elements overwrite as many of the bank, chosen at random."""
@@ -215,10 +226,16 @@ class MemoryBank:
         self.keys[slot, element] = readout.key_rows(key, self.settings.affinity)
         self.values[:, slot, element] = values.flatten(2).transpose(1, 2).to(self.values.dtype)  # [K, T, Cv]
         self._element_frame[slot, element] = frame
-        self._frame_valid[frame] = tuple(valid)
+        self._note_validity(frame, tuple(valid))
         for index in self._bank:
             # A mosaic belongs to no one frame; who may read which element is decided per element.
-            self.slots[index] = Slot(MOSAIC, False, (True,) * self.objects)
+            either = zip(self.slots[index].valid, valid, strict=True)
+            self.slots[index] = Slot(MOSAIC, False, tuple(before or now for before, now in either))
+
+    def _note_validity(self, frame: int, valid: tuple[bool, ...]) -> None:
+        self._partly_known.pop(frame, None)
+        if not all(valid):
+            self._partly_known[frame] = valid
 
     def _clear(self, index: int) -> None:
         self.keys[index] = 0
