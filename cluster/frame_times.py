@@ -146,6 +146,8 @@ def _read_stamps(container, stream) -> _Stamps:
             stamps.dts.append(packet.dts)
     except (av.error.FFmpegError, OSError):
         pass  # a damaged or cut file: the packets so far are all there are
+    except IndexError:
+        pass  # PyAV, at the very end of a recording in which further streams appear on the way
     return stamps
 
 

@@ -106,7 +106,7 @@ class FrameReader:
     Decoding uses no frame threads: with them FFmpeg gives other pixels at each run wherever a file is damaged, and
     fewer frames on more cores where it breaks off. `threaded` turns them on, for files that are known to be sound
     (the pixels are the same). `seek` lets a far `start` be reached by timestamp, always threaded; turn it off for
-    files that are known to be damaged.
+    files that are known to be damaged. `times`, where the caller has them, saves reading them again to seek.
 
     Raises VideoError (decode, zero-frames) from the first step only, when there is no frame to yield at all.
     """
@@ -122,6 +122,7 @@ class FrameReader:
         *,
         threaded: bool = False,
         seek: bool = True,
+        times: FrameTimes | None = None,
     ):
         self.path, self.info = Path(path), info
         self.size = (info.height, info.width) if size is None else (int(size[0]), int(size[1]))
@@ -132,7 +133,7 @@ class FrameReader:
                 f"{printable(str(path))}: no frames from start {start} to end {end} with stride {stride}; "
                 "start must be >= 0, end > start, stride >= 1"
             )
-        self.threaded, self.seek = threaded, seek
+        self.threaded, self.seek, self._times = threaded, seek, times
         self.decoded = 0
         self.error: str | None = None
         self.image_names = list_images(self.path) if info.kind == "images" else None
@@ -177,7 +178,8 @@ class FrameReader:
             while True:
                 try:
                     index, frame = next(frames)
-                except StopIteration:
+                except (StopIteration, IndexError):
+                    # IndexError: PyAV at the very end of a recording in which further streams appear on the way.
                     break
                 except Exception as error:  # framepump, FFmpeg, NumPy and the OS each have their own
                     name = printable(self.path.name)
@@ -214,21 +216,24 @@ class FrameReader:
         return VideoFrames(str(self.path.absolute()), seekable=seekable).resized(stored)
 
     def _can_seek(self) -> bool:
-        try:
-            times = frame_times(self.path)
-        except VideoError:
-            return False
+        times = self._packet_times()
         return times is not None and times.seekable and self.start < len(times)
+
+    def _packet_times(self) -> FrameTimes | None:
+        if self._times is None:
+            try:
+                self._times = frame_times(self.path)
+            except VideoError:
+                return None
+        return self._times
 
     def _ended_early(self) -> bool:
         """Whether iteration stopped quietly before the last frame that the container holds packets for."""
         declared = self.info.frames_declared
         if declared is None or self.decoded >= (declared if self.end is None else min(declared, self.end)):
             return False
-        try:
-            there = len(frame_times(self.path))
-        except VideoError:
-            return False
+        times = self._packet_times()
+        there = 0 if times is None else len(times)
         return self.decoded < (there if self.end is None else min(there, self.end))
 
 

@@ -10,7 +10,7 @@ import pytest
 from framepump import VideoFrames
 from made_videos import cut, damage, is_upright, read_number, real_clips, write_silence, write_video
 
-from cluster.video import FrameReader, VideoError, VideoInfo, probe_video, working_size
+from cluster.video import FrameReader, VideoError, VideoInfo, frame_times, probe_video, working_size
 
 B_FRAMES = {"bf": "3", "g": "12"}
 FASTSTART = {"movflags": "+faststart"}
@@ -108,6 +108,16 @@ def test_a_change_of_resolution_is_scaled_to_the_first(tmp_path):
     assert read(path)[0] == list(range(30))
 
 
+def test_streams_that_appear_on_the_way_do_no_harm(tmp_path):
+    first = write_video(tmp_path / "1.ts", 100, options=B_FRAMES)
+    second = write_video(tmp_path / "2.ts", list(range(100, 140)), options=B_FRAMES, sound=True)
+    path = tmp_path / "a.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    for _ in range(3):
+        seen, reader = read(path)
+        assert seen == list(range(140)) and reader.error is None and len(frame_times(path)) == 140
+
+
 @pytest.mark.parametrize("clockwise", [0, 90, 180, 270])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_rotation_metadata_is_honoured(tmp_path, clockwise, mirrored):
@@ -149,7 +159,7 @@ def long_video(request, tmp_path_factory):
 def test_ranges_give_the_same_pixels_as_the_whole(long_video, start, end, stride):
     info = probe_video(long_video)
     whole = _whole(long_video)
-    for options in ({}, {"threaded": True}, {"seek": False}):
+    for options in ({}, {"threaded": True}, {"seek": False}, {"times": frame_times(long_video)}):
         reader = FrameReader(long_video, info, (24, 32), start, end, stride, **options)
         part = dict(reader)
         assert list(part) == list(range(start, min(end or 330, 330), stride))
