@@ -19,12 +19,15 @@ class FrameTimes:
 
     `pts` int64 [n]: presentation timestamps as the container has them, in its time base (for a raw stream without
     timestamps: the frame number). `time_s` float64 [n]: seconds since the first displayed frame. `seekable`: whether
-    frame i can be found by its timestamp (no duplicates, none negative, in one piece, every packet a frame).
+    frame i can be found by its timestamp (no duplicates, none negative, in one piece, every packet a frame). `hidden`:
+    how many packets are no displayed frame (edit list, VP8 references, before the first decodable frame); a container's
+    declared count includes them.
     """
 
     pts: np.ndarray
     time_s: np.ndarray
     seekable: bool = True
+    hidden: int = 0
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -88,7 +91,7 @@ def times_from_stamps(
     if None in pts:
         if None in dts:
             shown = np.arange(len(pts), dtype=np.int64)
-            return FrameTimes(shown, shown / float(rate or 25), seekable=False)
+            return FrameTimes(shown, shown / float(rate or 25), False, hidden)
         pieces = [np.sort(np.array(dts, np.int64))]
         seekable = False
     else:
@@ -98,9 +101,9 @@ def times_from_stamps(
             pieces = [piece for piece in pieces if len(piece)] or [np.array([first_pts], np.int64)]
         seekable = len(pieces) == 1
     shown = np.concatenate(pieces)
-    whole = hidden == 0 and len(shown) == len(pts) and shown[0] >= 0
-    seekable = seekable and whole and bool((np.diff(shown) > 0).all())
-    return FrameTimes(shown, _seconds(pieces, time_base), seekable)
+    hidden += len(pts) - len(shown)
+    seekable = seekable and hidden == 0 and shown[0] >= 0 and bool((np.diff(shown) > 0).all())
+    return FrameTimes(shown, _seconds(pieces, time_base), seekable, hidden)
 
 
 def _seconds(pieces: list[np.ndarray], time_base: Fraction) -> np.ndarray:

@@ -165,6 +165,7 @@ class FrameReader:
                 return
             self.decoded = index + 1
             yield index, image.frame
+        self.decoded = len(names) if self.end is None else min(self.end, len(names))
 
     def _video(self) -> Iterator[tuple[int, np.ndarray]]:
         orientation = self.info.orientation

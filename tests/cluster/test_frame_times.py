@@ -79,6 +79,7 @@ def test_packets_hidden_by_an_edit_list_do_not_count(tmp_path):
     assert numbers(path) == list(range(8, 28))
     assert times.time_s == pytest.approx(np.arange(20) / 30)
     assert not times.seekable and duration > 650
+    assert probe_video(path).frames_declared - times.hidden == 20
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
@@ -99,6 +100,7 @@ def test_leading_pictures_without_their_reference_do_not_count(tmp_path):
     shown, times = numbers(path), frame_times(path)
     assert shown == list(range(shown[0], 60))
     assert times.time_s == pytest.approx(np.arange(len(shown)) / 30)
+    assert probe_video(path).frames_declared - times.hidden == len(shown)
 
 
 def test_two_recordings_in_one_file_go_on_without_a_jump(tmp_path):
@@ -130,7 +132,7 @@ def test_vp8_references_that_are_never_shown_do_not_count(tmp_path):
     shown, times = numbers(path), frame_times(path)
     assert shown == [number for number in range(20) if number != 7]
     assert times.time_s == pytest.approx(np.array(shown) / 30, abs=0.0011)
-    assert not times.seekable
+    assert not times.seekable and times.hidden == 1
 
 
 def test_a_raw_stream_is_counted_at_its_rate(tmp_path):

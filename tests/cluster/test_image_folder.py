@@ -56,7 +56,7 @@ def test_ranges_read_only_what_they_need(tmp_path):
         (path / f"{broken:05d}.png").write_bytes(b"broken")
     save(path / "00000.png", 0)  # the first image gives the size
     seen, reader = read(path, start=2, end=8, stride=2)
-    assert seen == [2, 4, 6] and reader.error is None
+    assert seen == [2, 4, 6] and reader.error is None and reader.decoded == 8
     with pytest.raises(VideoError, match="only 10 frames decode"):
         list(FrameReader(path, probe_video(path), start=10))
 
