@@ -92,7 +92,6 @@ class Driver:
         self._signals = 0
         self._signal_at = 0.0
         self._spawn_failures = 0
-        self._frames_gone = 0
         self._warned = False
 
     def run(self) -> ExitCode:
@@ -138,16 +137,18 @@ class Driver:
         cost = {unit.unit_id: unit.cost for unit in self._units}
         ended = [done.unit_id for done in self.tally.done] + [unit.unit_id for unit, _, _ in self.tally.failed]
         work = sum(cost[unit_id] for unit_id in ended)
+        frames = sum(done.frames for done in self.tally.done)
         for worker in self._workers:
             if worker.unit is not None and worker.beat.unit_id == worker.unit.unit_id:
                 work += worker.unit.cost * worker.beat.work
+                frames += worker.beat.written
         return Standing(
             done=self._earlier_done + len(self.tally.done),
             failed=self._earlier_failed + len(self.tally.failed),
             total=self._earlier_done + self._earlier_failed + len(self._units),
             work=work,
             all_work=sum(cost.values()),
-            frames=self._frames_gone + sum(worker.beat.frames_written for worker in self._workers),
+            frames=frames,
             busy=sum(worker.unit is not None for worker in self._workers),
             waiting_actors=sum(worker.ready is None for worker in self._workers),
         )
@@ -329,7 +330,6 @@ class Driver:
             ray.kill(worker.handle)
 
     def _drop(self, worker: Worker) -> None:
-        self._frames_gone += worker.beat.frames_written
         self._workers = [other for other in self._workers if other is not worker]
 
 

@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Beat:
-    """One look at an actor. done and total count frames of the stage; total 0 = not known. work is 0..1 of the unit."""
+    """One look at an actor. done and total count frames of the stage; total 0 = not known. work is 0..1 of the unit;
+    written counts the unit's frames whose masks are made."""
 
     unit_id: str = ""
     stage: str = "idle"
     done: int = 0
     total: int = 0
     work: float = 0.0
-    frames_written: int = 0
+    written: int = 0
 
 
 class Heartbeat:
@@ -23,7 +24,7 @@ class Heartbeat:
         self.last_work = Beat()  # where the last unit ended, for a failure's row
 
     def start(self, unit_id: str) -> None:
-        self.beat = Beat(unit_id=unit_id, stage="fetch", frames_written=self.beat.frames_written)
+        self.beat = Beat(unit_id=unit_id, stage="fetch")
 
     def stage(self, stage: str, total: int = 0, work: float = 0.0) -> None:
         self.beat = replace(self.beat, stage=stage, done=0, total=total, work=work)
@@ -34,9 +35,9 @@ class Heartbeat:
             beat,
             done=beat.done + 1,
             work=beat.work if work is None else work,
-            frames_written=beat.frames_written + written,
+            written=beat.written + written,
         )
 
     def idle(self) -> None:
         self.last_work = self.beat
-        self.beat = Beat(frames_written=self.beat.frames_written)
+        self.beat = Beat()

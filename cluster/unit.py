@@ -58,7 +58,7 @@ class Workbench:
 
     def device_profile(self) -> str:
         """What masks are promised equal for: device model, threads, precision, versions. One line of JSON."""
-        model = torch.cuda.get_device_name() if self.device.startswith("cuda") else platform.machine()
+        model = torch.cuda.get_device_name() if self.device.startswith("cuda") else cpu_model()
         profile = {"device": model, "threads": self.threads, "precision": self.config.precision}
         profile |= {name: version(name) for name in ("torch", "framepump", "av", "numpy")}
         return json.dumps(profile, sort_keys=True)
@@ -324,6 +324,15 @@ class UnitRun:
             yield
         finally:
             self.seconds[name] = time.monotonic() - start
+
+
+def cpu_model() -> str:
+    """The processor's name where the system tells it, otherwise its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def offline_settings(config: RunConfig) -> OfflineSettings:

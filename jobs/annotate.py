@@ -9,12 +9,11 @@ import argparse
 import json
 import sys
 
-from cluster.source import list_manifest_rows, read_source
-from schemas.manifest import ManifestError, VideoRow, parse_manifest
-
 from cluster.exit_codes import ExitCode
 from cluster.run import RunRequest, SettingsRefused, checkpoint_identity, run
+from cluster.source import list_manifest_rows, read_source
 from cluster.unit import offline_settings
+from schemas.manifest import ManifestError, VideoRow, parse_manifest
 from schemas.run_config import RunConfig
 from stcn_core.checkpoint import CheckpointError
 from stcn_core.settings import MEMORY_POLICIES, OfflineSettings

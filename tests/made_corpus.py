@@ -37,7 +37,7 @@ def write_corpus(folder: Path, videos: int = 4, frames: int = 24, size: tuple[in
             {"frame": 0, "object_id": 3, "mask": f"{name}.png"},
             {"time": 0.5, "object_id": 8, "box": box, "label": "square"},
         ]
-        rows.append({"video": f"{name}.mp4", "video_id": f"v/{number}", "prompts": prompts})
+        rows.append({"video": f"{name}.mp4", "video_id": f"v-{number}", "prompts": prompts})
     manifest = folder / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return manifest

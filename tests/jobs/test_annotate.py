@@ -50,15 +50,15 @@ def test_rows_are_whole_and_decode(reference: Path):
         assert 0 < row["score"] <= 1
     prompts = [row for row in rows if row["is_prompt"]]
     assert {(row["video_id"], row["object_id"], row["frame_index"]) for row in prompts} == {
-        (f"v/{number}", 3, 0) for number in range(VIDEOS)
+        (f"v-{number}", 3, 0) for number in range(VIDEOS)
     }
 
 
 def test_videos_and_tracks_say_what_the_masks_say(reference: Path):
     rows = read_rows(reference)
     videos = {row["video_id"]: row for row in table_rows(reference, "videos")}
-    assert {name: row["status"] for name, row in videos.items()} == {f"v/{n}": "done" for n in range(VIDEOS)}
-    for number, row in enumerate(videos[f"v/{n}"] for n in range(VIDEOS)):
+    assert {name: row["status"] for name, row in videos.items()} == {f"v-{n}": "done" for n in range(VIDEOS)}
+    for number, row in enumerate(videos[f"v-{n}"] for n in range(VIDEOS)):
         assert row["frames_decoded"] == row["frames_annotated"] == 24 + 3 * number
         assert row["mask_rows"] == sum(mask["video_id"] == row["video_id"] for mask in rows)
         assert len(row["source_sha256"]) == 64 and row["seconds_total"] > 0
@@ -159,8 +159,8 @@ def test_bad_videos_become_rows_and_the_others_finish(corpus: tuple[Path, Path],
     assert all(row["terminal"] for row in failures.values())
     assert "only 24 frames" in failures["late"]["message"]
     status = {row["video_id"]: row["status"] for row in table_rows(output, "videos")}
-    assert status == {"v/0": "done", "text": "failed", "missing": "failed", "late": "failed"}
-    mine = [row for row in read_rows(reference) if row["video_id"] == "v/0"]
+    assert status == {"v-0": "done", "text": "failed", "missing": "failed", "late": "failed"}
+    mine = [row for row in read_rows(reference) if row["video_id"] == "v-0"]
     assert rows_hash(read_rows(output)) == rows_hash(mine)
     again = annotate(mixed, output, checkpoint, "--failed-videos-exit", "0")
     assert again.returncode == 0 and "0 to do" in again.stderr
