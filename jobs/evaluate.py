@@ -1,0 +1,249 @@
+"""J, F and J&F of annotated videos against true masks (DAVIS protocol), as a table and as JSON.
+
+True masks are PNGs (palette, or grey 0/255; palette 255 is void and counts as background) in one of
+
+    DIR/<video_id>/*.png         DIR/Annotations/480p/<video_id>/*.png
+    DIR/<video_id>/masks/*.png   DIR/Annotations/<video_id>/*.png
+
+Which frame a PNG belongs to (--truth-frames): `order` takes them in the order of their names, one per frame; `number`
+takes the number in the name as the frame's index. Without it: `order` where there are as many PNGs as frames,
+otherwise `number`.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cluster.remote import connect, full_url
+from cluster.storage import Storage
+from cluster.storage_errors import explained
+from cluster.truth import TRUTH_FRAMES, Truth, place_truth, read_labels, truth_files
+from schemas import read_masks, videos
+from schemas.urls import public_url
+from stcn_core.metrics import VideoMetrics
+
+NAME = "stcn-evaluation"
+VERSION = "1.0.0"
+MEASURES = ("J&F", "J", "F", "J_recall", "J_decay", "F_recall", "F_decay")
+
+
+class EvaluationError(ValueError):
+    """Nothing to compare, or what was asked for is not there. The message says what to do."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. `--help` is the contract."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--masks", required=True, metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
+    p.add_argument("--truth", required=True, metavar="DIR", help="folder with true masks, on any fsspec URL")
+    p.add_argument("--json", metavar="FILE", help="also write the scores to this file")
+    p.add_argument("--video-id", action="append", help="just this video (may be repeated; default: all with truth)")
+    p.add_argument("--all-frames", action="store_true", help="count the first and last frame too (DAVIS drops them)")
+    p.add_argument("--truth-frames", choices=TRUTH_FRAMES, help="how a PNG's frame is told (see above)")
+    p.add_argument("--masks-options", type=json.loads, default={}, metavar="JSON", help="fsspec options of --masks")
+    p.add_argument("--truth-options", type=json.loads, default={}, metavar="JSON", help="fsspec options of --truth")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, evaluates, prints. 0: done, 2: something cannot be compared."""
+    args = parser().parse_args(argv)
+    try:
+        report = evaluate(
+            args.masks,
+            args.truth,
+            video_ids=args.video_id,
+            all_frames=args.all_frames,
+            truth_frames=args.truth_frames,
+            masks_options=args.masks_options,
+            truth_options=args.truth_options,
+        )
+        if args.json:
+            write_json(report, Path(args.json))
+    except (LookupError, OSError, ValueError) as error:
+        # A LookupError shows its text in quotes.
+        print(f"error: {error.args[0] if isinstance(error, LookupError) else error}", file=sys.stderr)
+        return 2
+    print(table(report))
+    return 0
+
+
+def evaluate(
+    masks: str,
+    truth: str,
+    *,
+    video_ids: Sequence[str] | None = None,
+    all_frames: bool = False,
+    truth_frames: str | None = None,
+    masks_options: Mapping[str, Any] | None = None,
+    truth_options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The report that `--json` writes. Masks are streamed, frame by frame.
+
+    Raises EvaluationError, TruthError, or what reading raises (OSError, LookupError, ValueError).
+    """
+    known = read_videos(Storage(masks, masks_options))
+    fs, root = connect(truth, truth_options)
+    unknown = set(video_ids or ()) - set(known)
+    if unknown:
+        raise EvaluationError(f"{public_url(masks)} holds no finished video {sorted(unknown)[0]!r}: check --video-id")
+    evaluated, left_out = [], []
+    for video_id in sorted(set(video_ids or known)):
+        reason = None
+        if known[video_id]["status"] == videos.FAILED:
+            reason = f"failed: {known[video_id]['message']}"
+        else:
+            with explained(truth, "listed"):
+                names = truth_files(fs, root, video_id)
+            if names:
+                found = place_truth(names, known[video_id], truth_frames, public_url(full_url(fs, names[0])))
+                frames = read_masks(masks, video_id, masks_options)
+                evaluated.append(_video(fs, video_id, known[video_id], found, frames, all_frames))
+            else:
+                reason = f"no PNGs in {public_url(truth)}/{video_id}, nor in its masks, nor under Annotations"
+        if reason is not None:
+            if video_ids:
+                raise EvaluationError(f"{video_id} cannot be evaluated: {reason}")
+            left_out.append({"video_id": video_id, "reason": reason})
+    if not evaluated:
+        why = f" ({left_out[0]['video_id']}: {left_out[0]['reason']})" if left_out else ""
+        raise EvaluationError(f"{public_url(masks)} has no finished video with truth in {public_url(truth)}{why}")
+    return {
+        "schema": NAME,
+        "version": VERSION,
+        "masks": public_url(masks),
+        "truth": public_url(truth),
+        "first_and_last_frame": all_frames,
+        "overall": _overall([row for video in evaluated for row in video["objects"]]),
+        "videos": evaluated,
+        "left_out": left_out,
+    }
+
+
+def read_videos(storage: Storage) -> dict[str, dict[str, Any]]:
+    """The `videos` table by video_id. Raises EvaluationError where there is none."""
+    found = {}
+    for name in storage.list("videos"):
+        if name.endswith(".parquet"):
+            with storage.open_input(name) as file:
+                for row in pq.read_table(file).to_pylist():
+                    found[row["video_id"]] = row
+    if not found:
+        raise EvaluationError(f"{storage.url} holds no finished video: give the --output of an annotate run")
+    return found
+
+
+def _video(
+    fs: Any,
+    video_id: str,
+    video: Mapping[str, Any],
+    truth: Truth,
+    predicted: Iterator[tuple[int, dict[int, np.ndarray]]],
+    all_frames: bool,
+) -> dict[str, Any]:
+    metrics, skipped = VideoMetrics(), 0
+    frame, masks = next(predicted, (math.inf, {}))
+    for index, path in truth.files:
+        if not _annotated(index, video):
+            skipped += 1
+            continue
+        while frame < index:
+            frame, masks = next(predicted, (math.inf, {}))
+        labels = read_labels(fs, path, (video["height"], video["width"]))
+        true = {int(k): labels == k for k in np.flatnonzero(np.bincount(labels.ravel())) if k}
+        metrics.add(masks if frame == index else {}, true)
+    objects = [
+        {
+            "object_id": scores.object_id,
+            "frames": scores.frames,
+            "J": scores.j.mean,
+            "F": scores.f.mean,
+            "J&F": scores.jf,
+            "J_recall": scores.j.recall,
+            "J_decay": scores.j.decay,
+            "F_recall": scores.f.recall,
+            "F_decay": scores.f.decay,
+        }
+        for scores in metrics.scores(all_frames)
+    ]
+    if not objects or not objects[0]["frames"]:
+        what = "show no object" if not objects else "leave no frame when the first and last are dropped: --all-frames"
+        raise EvaluationError(f"{public_url(full_url(fs, truth.files[0][1]))}: the true masks of {video_id} {what}")
+    return {
+        "video_id": video_id,
+        "status": video["status"],
+        "true_masks": len(truth.files),
+        "true_masks_of_other_frames": skipped,
+        "frames_told_by": truth.by,
+        **_overall(objects),
+        "objects": objects,
+    }
+
+
+def _annotated(index: int, video: Mapping[str, Any]) -> bool:
+    """Whether the frame was to be annotated (range and stride)."""
+    first, stride = video["first_frame"] or 0, video["stride"] or 1
+    return (index - first) % stride == 0 and 0 <= (index - first) // stride < video["frames_annotated"]
+
+
+def _overall(objects: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means over objects, as the benchmark takes them."""
+    return {"n_objects": len(objects)} | {key: float(np.mean([row[key] for row in objects])) for key in MEASURES}
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The report for a person."""
+    head = ("video", "object", "frames", *(key.replace("_", " ") for key in MEASURES))
+    lines: list[tuple[str, ...]] = [head]
+    for video in report["videos"]:
+        for row in video["objects"]:
+            numbers = [f"{row[key]:.3f}" for key in MEASURES]
+            lines.append((video["video_id"], str(row["object_id"]), str(row["frames"]), *numbers))
+    overall = report["overall"]
+    lines.append(("mean over objects", str(overall["n_objects"]), "", *(f"{overall[key]:.3f}" for key in MEASURES)))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    text = [
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in lines
+    ]
+    text[-1:-1] = ["-" * len(text[0])]
+    for video in report["left_out"]:
+        text.append(f"left out: {video['video_id']} ({video['reason']})")
+    for video in report["videos"]:
+        if video["true_masks_of_other_frames"]:
+            count = video["true_masks_of_other_frames"]
+            text.append(f"{video['video_id']}: {count} true masks are of frames that were not annotated")
+    return "\n".join(text)
+
+
+def write_json(report: Mapping[str, Any], path: Path) -> None:
+    """Writes the report in one step; numbers that are not defined become null. Raises OSError."""
+    with explained(str(path), "written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(_defined(report), indent=2, allow_nan=False) + "\n")
+        os.replace(temporary, path)
+
+
+def _defined(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _defined(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_defined(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""`jobs.evaluate` on outputs written here: scores by hand, every layout of truth, and what cannot be compared."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from rlemasklib import RLEMask
+
+from jobs import evaluate
+from schemas import masks, videos
+
+SIZE = (24, 32)
+
+
+def block(x, y, width=8, height=8):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[y : y + height, x : x + width] = 1
+    return mask
+
+
+def write_output(out, video_id, predicted, **video):
+    """predicted: frame -> {object id: mask}."""
+    rows = []
+    for frame, found in predicted.items():
+        for object_id, mask in found.items():
+            record = RLEMask.from_array(mask).to_dict()
+            row = dict.fromkeys(masks.SCHEMA.names, 0) | {"label": None, "pts": None, "time_s": None}
+            row |= {"video_id": video_id, "object_id": object_id, "frame_index": frame, "is_prompt": False}
+            rows.append(row | {"height": SIZE[0], "width": SIZE[1], "rle_counts": record["counts"]})
+    rows.sort(key=lambda row: (row["object_id"], row["frame_index"]))
+    count = max(predicted, default=-1) + 1
+    video = {
+        "status": "done",
+        "frames_decoded": count,
+        "frames_annotated": count,
+        "first_frame": 0,
+        "stride": 1,
+    } | video
+    video = {"video_id": video_id, "height": SIZE[0], "width": SIZE[1]} | video
+    schema = pa.schema([field.with_nullable(True) for field in videos.SCHEMA], videos.SCHEMA.metadata)
+    for name in ("masks", "videos"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=masks.SCHEMA), out / "masks" / f"{video_id}.parquet")
+    pq.write_table(pa.Table.from_pylist([video], schema=schema), out / "videos" / videos.file_name(video_id))
+
+
+def write_truth(folder, labels, names=None, mode="P"):
+    """labels: a label map per frame."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, label in enumerate(labels):
+        name = names[index] if names else f"{index:05d}"
+        image = Image.fromarray((label * 255 if mode != "P" else label).astype(np.uint8), "P" if mode == "P" else "L")
+        if mode == "P":
+            image.putpalette([value for number in range(256) for value in (number, 0, 255 - number)])
+        elif mode == "LA":
+            image = image.convert("LA")
+        image.save(folder / f"{name}.png")
+
+
+def scores(tmp_path, *extra):
+    file = tmp_path / "scores.json"
+    command = ["--masks", str(tmp_path / "out"), "--truth", str(tmp_path / "truth"), "--json", str(file), *extra]
+    assert evaluate.main(command) == 0
+    return json.loads(file.read_text())
+
+
+def refused(tmp_path, capsys, *extra):
+    assert evaluate.main(["--masks", str(tmp_path / "out"), "--truth", str(tmp_path / "truth"), *extra]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: ") and "Traceback" not in text
+    return text
+
+
+def test_scores_by_hand_over_two_objects_and_videos(tmp_path, capsys):
+    a, b, half = block(0, 0), block(16, 8), block(4, 0)
+    write_output(tmp_path / "out", "one", {n: {1: half if n in (0, 2) else a, 5: b} for n in range(6)})
+    write_truth(tmp_path / "truth/one", [a + 5 * b] * 6)
+    write_output(tmp_path / "out", "two", {n: {1: a} for n in range(4)})
+    write_truth(tmp_path / "truth/two", [b] * 4)
+    report = scores(tmp_path)
+    # J of `half` is 32 / 96; frames 1 to 4 count, one of them is half.
+    one, two = report["videos"]
+    assert [row["object_id"] for row in one["objects"]] == [1, 5]
+    assert one["objects"][0]["J"] == pytest.approx((3 + 1 / 3) / 4) and one["objects"][0]["frames"] == 4
+    assert one["objects"][0]["J_recall"] == 0.75 and one["objects"][1]["J&F"] == 1
+    assert two["J"] == 0 and two["objects"][0]["F"] < 0.5
+    overall = report["overall"]
+    assert overall["J"] == pytest.approx(((3 + 1 / 3) / 4 + 1 + 0) / 3) and overall["n_objects"] == 3
+    assert overall["J&F"] == pytest.approx((overall["J"] + overall["F"]) / 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:6] == ["video", "object", "frames", "J&F", "J", "F"]
+    assert lines[-1].split()[:4] == ["mean", "over", "objects", "3"] and len({len(line) for line in lines}) == 1
+    assert scores(tmp_path, "--video-id", "two")["overall"]["n_objects"] == 1
+    every = scores(tmp_path, "--all-frames")
+    assert every["videos"][0]["objects"][0]["J"] == pytest.approx((4 + 2 / 3) / 6)
+
+
+@pytest.mark.parametrize("place", ["a", "a/masks", "Annotations/480p/a", "Annotations/a"])
+@pytest.mark.parametrize("mode", ["P", "L", "LA"])
+def test_every_layout_and_kind_of_truth(tmp_path, place, mode):
+    write_output(tmp_path / "out", "a", {n: {1: block(n, 0)} for n in range(4)})
+    write_truth(tmp_path / "truth" / place, [block(n, 0) for n in range(4)], mode=mode)
+    assert scores(tmp_path)["overall"]["J&F"] == 1
+
+
+def test_void_is_background(tmp_path):
+    write_output(tmp_path / "out", "a", {n: {1: block(0, 0)} for n in range(4)})
+    write_truth(tmp_path / "truth/a", [block(0, 0) + 255 * block(16, 8)] * 4)
+    report = scores(tmp_path)
+    assert report["overall"]["J"] == 1 and report["overall"]["n_objects"] == 1
+
+
+def test_frames_without_a_mask_are_empty(tmp_path):
+    write_output(tmp_path / "out", "a", {0: {1: block(0, 0)}, 3: {1: block(0, 0)}})
+    write_truth(tmp_path / "truth/a", [block(0, 0), 0 * block(0, 0), block(0, 0), block(0, 0)])
+    (row,) = scores(tmp_path)["videos"][0]["objects"]
+    assert (row["J"], row["F"]) == (0.5, 0.5)
+    write_output(tmp_path / "out", "a", {}, frames_decoded=4, frames_annotated=4)
+    assert scores(tmp_path)["overall"]["J"] == 0.5
+
+
+def test_frame_of_a_mask_by_order_or_number(tmp_path, capsys):
+    write_output(tmp_path / "out", "a", {n: {1: block(n, 0)} for n in range(9)})
+    # One mask per frame: order, whatever the names. Fewer: the number is the frame.
+    write_truth(tmp_path / "truth/a", [block(n, 0) for n in range(9)], names=[f"x{10 * n}" for n in range(9)])
+    report = scores(tmp_path)
+    assert report["overall"]["J"] == 1 and report["videos"][0]["frames_told_by"] == "order"
+    assert "has a mask of frame 80, but a has 9 frames" in refused(tmp_path, capsys, "--truth-frames", "number")
+    for file in (tmp_path / "truth/a").iterdir():
+        file.unlink()
+    write_truth(tmp_path / "truth/a", [block(n, 0) for n in (0, 3, 6, 8)], names=["frame_0", "frame_3", "frame_6", "8"])
+    report = scores(tmp_path)
+    assert report["overall"]["J"] == 1 and report["videos"][0]["frames_told_by"] == "number"
+    assert scores(tmp_path, "--truth-frames", "order")["overall"]["J"] < 1
+
+
+def test_range_and_stride_leave_other_frames_out(tmp_path, capsys):
+    done = {n: {1: block(n, 0)} for n in (2, 5, 8)}
+    write_output(
+        tmp_path / "out", "a", done, frames_decoded=9, frames_declared=12, frames_annotated=3, first_frame=2, stride=3
+    )
+    write_truth(tmp_path / "truth/a", [block(n, 0) for n in range(12)])
+    report = scores(tmp_path, "--all-frames")
+    assert report["videos"][0]["objects"][0]["frames"] == 3 and report["overall"]["J"] == 1
+    assert report["videos"][0]["true_masks_of_other_frames"] == 9
+    assert "9 true masks are of frames that were not annotated" in capsys.readouterr().out
+
+
+def test_videos_that_cannot_be_evaluated_are_named(tmp_path, capsys):
+    write_output(tmp_path / "out", "a", {n: {1: block(0, 0)} for n in range(4)})
+    write_output(tmp_path / "out", "b", {n: {1: block(0, 0)} for n in range(4)})
+    write_output(tmp_path / "out", "c", {}, status="failed", message="decode: it is damaged")
+    write_truth(tmp_path / "truth/a", [block(0, 0)] * 4)
+    report = scores(tmp_path)
+    assert [entry["video_id"] for entry in report["left_out"]] == ["b", "c"]
+    out = capsys.readouterr().out
+    assert "left out: c (failed: decode: it is damaged)" in out and "left out: b (no PNGs in" in out
+    assert "damaged" in refused(tmp_path, capsys, "--video-id", "c")
+    assert "no PNGs" in refused(tmp_path, capsys, "--video-id", "b")
+    assert "no finished video 'd'" in refused(tmp_path, capsys, "--video-id", "d")
+
+
+def test_bad_truth_names_the_file_and_the_remedy(tmp_path, capsys):
+    out, truth = tmp_path / "out", tmp_path / "truth/a"
+    assert "holds no finished video" in refused(tmp_path, capsys)
+    write_output(out, "a", {n: {1: block(0, 0)} for n in range(4)})
+    assert "no finished video with truth in" in refused(tmp_path, capsys)
+    write_truth(truth, [np.zeros(SIZE)] * 4)
+    assert "show no object" in refused(tmp_path, capsys)
+    write_truth(truth, [block(0, 0)[:-1]] * 4)
+    assert "00000.png is 32x23, the masks 32x24" in refused(tmp_path, capsys)
+    write_truth(truth, [block(0, 0)] * 4)
+    (truth / "00002.png").write_bytes((truth / "00002.png").read_bytes()[:50])
+    assert "00002.png is not a readable picture" in refused(tmp_path, capsys)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)).save(truth / "00002.png")
+    assert "00002.png is a colour picture" in refused(tmp_path, capsys)
+    (truth / "00002.png").unlink()
+    (truth / "00003.png").rename(truth / "last.png")
+    assert "last.png: which frame is it?" in refused(tmp_path, capsys)
+    (truth / "last.png").rename(truth / "1.png")
+    assert "two masks of frame 1" in refused(tmp_path, capsys)
+    (truth / "1.png").unlink()
+    assert "--all-frames" in refused(tmp_path, capsys)
+
+
+def test_command_line(tmp_path):
+    write_output(tmp_path / "out", "a", {n: {1: block(0, 0)} for n in range(4)})
+    write_truth(tmp_path / "truth/a", [block(0, 0)] * 4)
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "jobs.evaluate", "--masks", f"file://{tmp_path}/out", "--truth"]
+    done = subprocess.run([*command, str(tmp_path / "truth")], cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "mean over objects" in done.stdout, done.stderr
