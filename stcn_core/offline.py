@@ -96,16 +96,27 @@ class OfflineSegmenter:
         if visited:
             self.memory.drop_seeds()
 
-    def final_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
-        """All frames in order -> their masks in order."""
+    @property
+    def ring_frames(self) -> int:
+        """How many frames before a segment its ring is rebuilt from (fewer at the video's start)."""
+        return self.settings.recent_frames * self.settings.group_frames
+
+    def final_pass(
+        self, pictures: Iterable[Picture], before: Iterable[Picture] = ()
+    ) -> Iterator[tuple[int, list[ObjectMask]]]:
+        """All frames in order -> their masks in order.
+
+        A run that begins at a later segment (a multiple of `segment_frames` into the video) gives the last
+        `ring_frames` frames before it, and gets the masks that the whole run would have made.
+        """
         stream, group = iter(pictures), self.settings.group_frames
-        before: deque[Picture] = deque(maxlen=max(1, self.settings.recent_frames * group))
+        last = deque(before, maxlen=self.ring_frames)
         position = 0
         while members := list(islice(stream, group)):
             if position % self.settings.segment_frames == 0:
-                self.rebuild_ring(before)
+                self.rebuild_ring(last)
             yield from self._group(members)
-            before.extend(members)
+            last.extend(members)
             position += len(members)
 
     def rebuild_ring(self, before: Iterable[Picture]) -> None:
