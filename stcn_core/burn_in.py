@@ -25,7 +25,10 @@ class BurnInChoice:
         return named_seed(self._seed, self._video_id, "burn-in", number, frame)
 
     def offer(self, frame: int) -> tuple[bool, list[int]]:
-        """Is this frame chosen by any pass, as far as known, and which frames no pass needs any more because of it."""
+        """Is this frame chosen by any pass, as far as known, and which frames no pass needs any more because of it.
+
+        Each frame must be offered once only.
+        """
         kept, dropped = False, []
         for number, heap in enumerate(self._heaps):
             entry = (-self.priority(number, frame), -frame)
@@ -37,7 +40,7 @@ class BurnInChoice:
                 kept = True
         if dropped:
             needed = {-entry[1] for heap in self._heaps for entry in heap} if len(self._heaps) > 1 else set()
-            dropped = [f for f in dropped if f not in needed]
+            dropped = [f for f in dict.fromkeys(dropped) if f not in needed]  # two passes may drop the same frame
         return kept, dropped
 
     def order(self) -> Iterable[int]:

@@ -1,0 +1,70 @@
+"""The choice of burn-in frames: uniform, seeded, and the same whatever order frames are offered in."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from stcn_core.burn_in import BurnInChoice
+
+
+def offered(frames: list[int], seed: int = 0, name: str = "v", passes: int = 1, limit: int | None = 10) -> BurnInChoice:
+    choice = BurnInChoice(seed, name, passes, limit)
+    for frame in frames:
+        choice.offer(frame)
+    return choice
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+@pytest.mark.parametrize("limit", [1, 7, 100, None])
+def test_the_order_of_offers_does_not_matter(passes: int, limit: int | None) -> None:
+    frames = list(range(60))
+    expected = list(offered(frames, passes=passes, limit=limit).order())
+    assert len(expected) == passes * min(60, limit or 60)
+    for seed in range(5):
+        shuffled = np.random.default_rng(seed).permutation(frames).tolist()
+        assert list(offered(shuffled, passes=passes, limit=limit).order()) == expected
+    assert len(offered(frames, passes=passes, limit=limit)) == len(expected)
+
+
+def test_the_order_is_that_of_the_priorities() -> None:
+    choice = offered(list(range(50)), limit=None)
+    order = list(choice.order())
+    assert sorted(order) == list(range(50)) and order != list(range(50))
+    assert order == sorted(range(50), key=lambda frame: choice.priority(0, frame))
+    assert list(offered(list(range(50)), limit=8).order()) == order[:8]
+
+
+def test_seeds_videos_and_passes_differ() -> None:
+    frames = list(range(50))
+    first = list(offered(frames).order())
+    assert list(offered(frames).order()) == first
+    assert list(offered(frames, seed=1).order()) != first
+    assert list(offered(frames, name="w").order()) != first
+    both = list(offered(frames, passes=2).order())
+    assert both[:10] == first and both[10:] != first
+
+
+@pytest.mark.parametrize("passes", [1, 2, 4])
+def test_what_is_kept_in_memory_is_what_is_needed(passes: int) -> None:
+    """Following `kept` and `dropped` leaves exactly the chosen frames in the store, each dropped once."""
+    for seed in range(20):
+        choice = BurnInChoice(seed, "v", passes, 5)
+        store: set[int] = set()
+        for frame in range(40):
+            kept, dropped = choice.offer(frame)
+            assert len(dropped) == len(set(dropped))
+            if kept:
+                store.add(frame)
+            for old in dropped:
+                store.remove(old)
+            assert len(store) <= 5 * passes
+        assert store == set(choice.order())
+
+
+def test_every_frame_is_chosen_equally_often() -> None:
+    counts = Counter()
+    for seed in range(1500):
+        counts.update(offered(list(range(30)), seed=seed, limit=6).order())
+    chi_square = sum((counts[frame] - 300) ** 2 / 240 for frame in range(30))
+    assert chi_square < 65  # 29 degrees of freedom: 58 is the 0.1 % point
