@@ -15,8 +15,9 @@ from stcn_core.settings import OfflineSettings
 class OnlineSegmenter:
     """Feed frames in order with `step`; objects begin where they are first prompted.
 
-    objects is how many there will be in all. Every `memory_every`-th frame is memorised (frame % memory_every == 0)
-    beside the pinned prompts and the ring of recent frames. STCN's published run is `unbounded`, recent_frames 0.
+    objects is how many there will be in all. Of the frames fed, the first and every `memory_every`-th after it are
+    memorised beside the pinned prompts and the ring of recent frames. STCN's published run is `unbounded` with
+    recent_frames 0.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class OnlineSegmenter:
         config = propagation.network.config
         self.propagation = propagation
         self.settings = settings
+        self._steps = 0
         self.memory = MemoryBank(
             settings,
             propagation.grid,
@@ -61,15 +63,18 @@ class OnlineSegmenter:
             padded = self.propagation.padding.add(masks.to(full.device).float())
             full[:, padded.any(0)] = 0
             full[list(told)] = padded
-            full = soft_aggregate(full)[1:]
+            begun = sorted({*active, *told})  # the others stay exactly zero
+            full[begun] = soft_aggregate(full[begun])[1:]
         self._memorise(encoded, full, given, seeds, active)
+        self._steps += 1
         background = (1 - full.sum(0, keepdim=True)).clamp(min=0)
         return self.propagation.unpad(torch.cat((background, full)))
 
     def _memorise(self, encoded: EncodedFrames, full: Tensor, given: dict, seeds: dict, active: list[int]) -> None:
         frame, objects = encoded.frames[0], range(self.memory.objects)
         known = [k in active or k in given or k in seeds for k in objects]
-        every = frame % self.settings.memory_every == 0
+        # Counted in frames fed: a stride of 5 would otherwise memorise each of them, or with another start none.
+        every = self._steps % self.settings.memory_every == 0
         if not any(known) or not (given or seeds or every or self.settings.recent_frames):
             return
         values = self.propagation.value(encoded, full)
