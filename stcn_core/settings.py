@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 MemoryPolicy = Literal["fifo", "random-frame", "reservoir", "random-token", "unbounded"]
 MEMORY_POLICIES: tuple[str, ...] = get_args(MemoryPolicy)
+AFFINITIES = ("l2", "dot")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class OfflineSettings:
             raise ValueError(f"--burn-in-frames must be at least 0 (0 = all), not {self.burn_in_frames}")
         if self.memory_policy not in MEMORY_POLICIES:
             raise ValueError(f"--memory-policy is one of {', '.join(MEMORY_POLICIES)}, not {self.memory_policy}")
+        if self.affinity not in AFFINITIES:
+            raise ValueError(f"--affinity is one of {', '.join(AFFINITIES)}, not {self.affinity}")
         if self.segment_frames % self.group_frames:
             raise ValueError(
                 f"--segment-frames ({self.segment_frames}) must be a multiple of --group-frames ({self.group_frames})"
