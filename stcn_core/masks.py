@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from rlemasklib import RLEMask
 from torch import Tensor
 
+SCORE_STEPS = 1 << 24
+
 
 @dataclass(frozen=True)
 class ObjectMask:
@@ -55,7 +57,9 @@ def label_frame(probabilities: Tensor, size: tuple[int, int]) -> tuple[np.ndarra
     count = probabilities.shape[0]
     flat = labels.flatten()
     area = torch.bincount(flat, minlength=count)
-    total = torch.bincount(flat, weights=best.flatten().double(), minlength=count)
+    # Sums of whole numbers are exact in any order, so that a device's atomic additions cannot change a score.
+    steps = (best.flatten().double() * SCORE_STEPS).round()
+    total = torch.bincount(flat, weights=steps, minlength=count) / SCORE_STEPS
     scores = (total / area.clamp(min=1)).cpu().numpy()[1:]
     kind = torch.uint8 if count <= 256 else torch.int32
     return labels.to(kind).cpu().numpy(), scores
