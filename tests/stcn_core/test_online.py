@@ -1,0 +1,88 @@
+"""The frame-by-frame API."""
+
+import numpy as np
+import pytest
+import torch
+from made_networks import moving_squares, random_network, square_labels
+
+from stcn_core.online import OnlineSegmenter
+from stcn_core.propagation import Propagation
+from stcn_core.settings import OfflineSettings
+
+SIZE = (40, 56)
+VIDEO = moving_squares(12, *SIZE, objects=2)
+LABELS = square_labels(12, *SIZE, objects=2)
+
+
+def online(objects: int = 2, **changes: object) -> OnlineSegmenter:
+    options = OfflineSettings(**{"memory_frames": 4, "memory_every": 2, **changes})
+    return OnlineSegmenter(Propagation(random_network(), SIZE), options, objects)
+
+
+def mask_of(frame: int, number: int) -> np.ndarray:
+    return (LABELS[frame] == number).astype(np.uint8)
+
+
+def test_probabilities_sum_to_one() -> None:
+    run = online()
+    for frame, picture in enumerate(VIDEO):
+        given = {0: mask_of(2, 1), 1: mask_of(2, 2)} if frame == 2 else None
+        probabilities = run.step(frame, picture, given)
+        assert probabilities.shape == (3, *SIZE) and probabilities.dtype == torch.float32
+        torch.testing.assert_close(probabilities.sum(0), torch.ones(SIZE), atol=1e-5, rtol=0)
+        if frame < 2:
+            assert torch.equal(probabilities[1:], torch.zeros(2, *SIZE))
+        if frame == 2:
+            labels = probabilities.argmax(0).numpy()
+            assert np.array_equal(labels, np.where(LABELS[2] <= 2, LABELS[2], 0))
+
+
+def test_objects_not_begun_stay_exactly_zero() -> None:
+    run = online()
+    for frame, picture in enumerate(VIDEO[:6]):
+        probabilities = run.step(frame, picture, {0: mask_of(0, 1)} if frame in (0, 3) else None)
+        assert not probabilities[2].any()
+        assert probabilities[1].any()
+
+
+def test_predictions_yield_to_masks_that_are_given_later() -> None:
+    run = online()
+    everywhere = np.ones(SIZE, np.uint8)
+    run.step(0, VIDEO[0], {0: everywhere})
+    probabilities = run.step(1, VIDEO[1], {1: mask_of(1, 2)})
+    assert (probabilities[1][torch.from_numpy(mask_of(1, 2)).bool()] < 1e-6).all()
+    assert np.array_equal((probabilities[2] > 0.5).numpy(), mask_of(1, 2) == 1)
+
+
+def test_nothing_memorised_before_the_first_prompt() -> None:
+    run = online()
+    for frame in range(4):
+        run.step(frame, VIDEO[frame])
+    assert run.memory.known() == [False, False]
+    assert run.memory.bank_frames() == []
+
+
+def test_seeds_and_given_masks_on_one_frame() -> None:
+    """Two slots, though only one was announced."""
+    run = online()
+    run.step(0, VIDEO[0], {0: mask_of(0, 1)}, {1: mask_of(0, 2)})
+    assert run.memory.known() == [True, True]
+    assert run.memory.pinned_frames() == [0]
+    assert run.step(1, VIDEO[1]).isfinite().all()
+
+
+def test_the_bank_and_the_ring_share_the_frames() -> None:
+    run = online(memory_frames=3, memory_every=3, recent_frames=2)
+    for frame, picture in enumerate(VIDEO):
+        run.step(frame, picture, {0: mask_of(0, 1), 1: mask_of(0, 2)} if frame == 0 else None)
+    assert sorted(run.memory.bank_frames()) == [3, 6, 9]
+    recent = sorted(run.memory.slots[index].frame for index in run.memory._recent)
+    assert recent == [10, 11]
+
+
+@pytest.mark.parametrize("policy", ["fifo", "random-frame", "reservoir", "random-token", "unbounded"])
+def test_every_policy_runs_on(policy: str) -> None:
+    run = online(memory_policy=policy, memory_frames=2, memory_every=1)
+    for frame, picture in enumerate(VIDEO):
+        given = {0: {0: mask_of(0, 1)}, 5: {1: mask_of(5, 2)}}.get(frame)
+        assert run.step(frame, picture, given).isfinite().all()
