@@ -29,6 +29,7 @@ from jobs.views.video_file import VideoFile
 from schemas import read_masks
 
 DEFAULT_CELLS = 20
+MOST_CELLS = 1000
 SHEET_WIDTH = 1600
 IMAGE_FPS = 25.0  # an image folder has no times of its own
 DECODE_AHEAD = 8
@@ -160,7 +161,8 @@ def render(args: argparse.Namespace, scratch: Path) -> int:
     masks = read_masks(args.masks, args.video_id)
     path = fetch_source(args.video, scratch, None)
     info = probe_video(path)
-    size = scaled(info, args.width or info.width)
+    cell = scaled(info, max(SHEET_WIDTH // args.columns, 64))
+    size = scaled(info, args.width or info.width) if args.to else cell
     reader = FrameReader(path, info, size, args.start, args.end, args.stride)
     times = frame_times(path)
 
@@ -175,12 +177,14 @@ def render(args: argparse.Namespace, scratch: Path) -> int:
     last = known if args.end is None else min(args.end, known)
     count = max(-(-(last - args.start) // args.stride), 0)
     every = args.every or max(1, round(count / DEFAULT_CELLS))
+    if args.contact_sheet and count / every > MOST_CELLS:
+        raise ValueError(
+            f"--every {every} makes {-(-count // every)} pictures, over {MOST_CELLS}; give a larger --every"
+        )
     truth = TruthFolder(Path(args.truth), reader.image_names) if args.truth else None
     rendering = Rendering(info, reader, masks, seconds, count or None, truth, args.opacity, not args.no_labels)
     title = args.video_id or Path(args.video.rstrip("/")).name
     sheet = ContactSheet(args.columns, title) if args.contact_sheet else None
-    cell = scaled(info, max(SHEET_WIDTH // args.columns, 64))
-
     if args.to:
         with (
             _placed(args.to, ".mp4") as target,

@@ -109,6 +109,15 @@ def test_contact_sheet_alone_and_with_truth(annotated, tmp_path):
     assert np.asarray(Image.open(sheet)).shape[0] > plain.shape[0], "about twenty pictures by default"
 
 
+def test_a_sheet_too_large_is_refused(annotated, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("jobs.render.MOST_CELLS", 10)
+    video, out, _ = annotated
+    sheet = str(tmp_path / "s.png")
+    assert main(["--masks", str(out), "--video", str(video), "--contact-sheet", sheet, "--every", "2"]) == 2
+    assert "15 pictures" in capsys.readouterr().err
+    assert main(["--masks", str(out), "--video", str(video), "--contact-sheet", sheet, "--every", "3"]) == 0
+
+
 def test_a_folder_of_images(tmp_path):
     folder = tmp_path / "frames"
     folder.mkdir()
