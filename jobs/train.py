@@ -25,7 +25,7 @@ from stcn_core.training.validation import CLIPS, validate
 EXIT_DONE, EXIT_ARGUMENTS = 0, 2
 DEFAULTS = TrainingSettings(steps=20000)
 SETTINGS = ("steps", "seed", "layout", "batch", "sizes", "learning_rate", "decay_from", "precision", "workers",
-            "save_every")  # fmt: skip
+            "save_every", "pool", "lanes")  # fmt: skip
 
 DESCRIPTION = """\
 Trains STCN on synthetic clips rendered on the fly (the bundled checkpoint was made by this command).
@@ -63,6 +63,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, help=f"rendering processes; 0 renders in line (default {DEFAULTS.workers})"
     )
+    parser.add_argument(
+        "--pool", type=int, help=f"rendered clips held at a time, rendered anew on resume (default {DEFAULTS.pool})"
+    )
+    parser.add_argument(
+        "--lanes",
+        type=int,
+        help="threads that each compute a part of the batch (CPU; better than --threads on shared cores)",
+    )
     parser.add_argument("--save-every", type=int, help=f"steps between saves (default {DEFAULTS.save_every})")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the network (default: all cores)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
@@ -98,7 +106,7 @@ def _problem(args: argparse.Namespace) -> str | None:
         return f"{args.output} already holds a run: continue it with --resume {args.output}, or name another folder"
     if args.export is not None and args.export.suffix != ".safetensors":
         return f"--export {args.export}: the name must end in .safetensors"
-    for name in ("steps", "batch", "save_every"):
+    for name in ("steps", "batch", "save_every", "pool", "lanes"):
         value = getattr(args, name)
         if value is not None and value < 1:
             return f"--{name.replace('_', '-')} {value}: must be at least 1"

@@ -10,10 +10,22 @@ from torch import Tensor
 
 from stcn_core.training.clips import Clip
 
-NEAR_SHARE = 0.3  # samples whose frames follow each other; the others come from anywhere, in any order
 COARSE_SHARE = 0.1  # first masks that are only a filled box
 LEAST_AREA = 0.0008  # of the cut picture: a smaller first mask teaches nothing
 TRIES = 6
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Shares of samples by the distance of their frames: `still` cuts the same instant three times, `near` takes
+    instants that follow each other (forwards or backwards), the others come from anywhere, in any order."""
+
+    still: float = 0.1
+    near: float = 0.3
+
+    def eased(self, ease: float) -> "Gaps":
+        """ease 1 is the start of training, mostly still and near; 0 is this mixture."""
+        return Gaps(self.still + (0.5 - self.still) * ease, self.near + (0.4 - self.near) * ease)
 
 
 @dataclass(frozen=True)
@@ -26,22 +38,30 @@ class Batch:
     prompts: Tensor
     present: Tensor
 
+    def split(self, parts: int) -> list["Batch"]:
+        """Up to `parts` batches of nearly equal size, none empty."""
+        planes = (self.frames, self.masks, self.prompts, self.present)
+        pieces = zip(*(torch.tensor_split(plane, min(parts, len(self.frames))) for plane in planes), strict=True)
+        return [Batch(*piece) for piece in pieces]
 
-def make_batch(rng: np.random.Generator, clips: list[Clip], count: int, size: int, objects: int) -> Batch:
+
+def make_batch(rng: np.random.Generator, clips: list[Clip], count: int, size: int, objects: int, gaps: Gaps) -> Batch:
     """`count` samples of `size` pixels with up to `objects` objects each, drawn from the clips."""
-    samples = [_sample(rng, clips, size, objects) for _ in range(count)]
+    samples = [_sample(rng, clips, size, objects, gaps) for _ in range(count)]
     frames = torch.stack([frames for frames, _, _ in samples])
     masks = torch.stack([masks for _, masks, _ in samples])
     prompts = torch.stack([prompt for _, _, prompt in samples])
     return Batch(frames, masks, prompts, masks[:, 0].flatten(2).any(2))
 
 
-def _sample(rng: np.random.Generator, clips: list[Clip], size: int, objects: int) -> tuple[Tensor, Tensor, Tensor]:
+def _sample(
+    rng: np.random.Generator, clips: list[Clip], size: int, objects: int, gaps: Gaps
+) -> tuple[Tensor, Tensor, Tensor]:
     """Retries until every object is visible in the memory frame; after that takes the best that was found."""
     best: tuple[float, Tensor, Tensor] | None = None
     for _ in range(TRIES):
         clip = clips[int(rng.integers(len(clips)))]
-        cut = _cut(rng, clip, size, objects)
+        cut = _cut(rng, clip, size, objects, gaps)
         if cut is None:
             continue
         areas = cut[1][0].mean((1, 2))  # [K]
@@ -51,7 +71,7 @@ def _sample(rng: np.random.Generator, clips: list[Clip], size: int, objects: int
         if (areas > LEAST_AREA).all():
             break
     if best is None:
-        return _sample(rng, clips, size, objects)
+        return _sample(rng, clips, size, objects, gaps)
     _, frames, masks = best
     masks = masks * (masks[0].mean((1, 2)) > LEAST_AREA)[None, :, None, None]  # unprompted objects are background
     prompt = masks[0]
@@ -72,10 +92,13 @@ def filled_boxes(masks: Tensor) -> Tensor:
     return out
 
 
-def _cut(rng: np.random.Generator, clip: Clip, size: int, objects: int) -> tuple[Tensor, Tensor] | None:
+def _cut(rng: np.random.Generator, clip: Clip, size: int, objects: int, gaps: Gaps) -> tuple[Tensor, Tensor] | None:
     """One crop of three frames of a clip: frames [3, 3, S, S] 0..255, masks [3, K, S, S]; None: nothing there."""
     total = len(clip.frames)
-    if rng.random() < NEAR_SHARE:
+    kind = rng.random()
+    if kind < gaps.still:
+        order = [int(rng.integers(total))] * 3
+    elif kind < gaps.still + gaps.near:
         start = int(rng.integers(total - 2))
         order = [start, start + 1, start + 2]
         order = order[::-1] if rng.random() < 0.5 else order
@@ -92,14 +115,14 @@ def _cut(rng: np.random.Generator, clip: Clip, size: int, objects: int) -> tuple
         masks = F.pad(masks, (0, 0, 0, 0, 0, objects - len(chosen)))
     planes = torch.cat((frames, masks), 1)
     side = min(planes.shape[-2:]) * math.exp(rng.uniform(math.log(0.45), math.log(1.15)))
-    grids = torch.stack(_crops(rng, labels[0] == chosen[0], side, size))
+    grids = torch.stack(_crops(rng, labels[0] == chosen[0], side, size, order[0] == order[1]))
     if side / size > 1.6:
         planes = F.avg_pool2d(planes, 2)
     planes = F.grid_sample(planes, grids, padding_mode="reflection", align_corners=False)
     return _recoloured(rng, planes[:, :3]), (planes[:, 3:] > 0.5).float()
 
 
-def _crops(rng: np.random.Generator, mask: Tensor, side: float, size: int) -> list[Tensor]:
+def _crops(rng: np.random.Generator, mask: Tensor, side: float, size: int, still: bool) -> list[Tensor]:
     """Sampling grids [S, S, 2] of the three frames: a common crop around the first object, moved a little in each."""
     height, width = mask.shape
     rows, columns = mask.nonzero(as_tuple=True)
@@ -111,7 +134,7 @@ def _crops(rng: np.random.Generator, mask: Tensor, side: float, size: int) -> li
     x = min(max(float(columns[pick]) + rng.uniform(-slack, slack), low), high)
     mirror, stretch = rng.random() < 0.5, math.exp(rng.normal(0, 0.12))
     axis = (torch.arange(size) + 0.5) * (2 / size) - 1
-    strong = rng.random() < 0.3
+    strong = still or rng.random() < 0.3
     grids = []
     for _ in range(3):
         wide = math.exp(rng.normal(0, 0.2 if strong else 0.05)) * side / 2

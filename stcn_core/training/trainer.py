@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from stcn_core.training.average import MovingAverage
 from stcn_core.training.clips import ClipPool
 from stcn_core.training.loss import aggregate_log_probabilities, bootstrap_share, mask_loss
 from stcn_core.training.readout import read_fully
-from stcn_core.training.samples import Batch, make_batch
+from stcn_core.training.samples import Batch, Gaps, make_batch
 
 STATE_NAME = "last.pt"
 LAYOUTS = {"small": NetworkConfig.small, "official": NetworkConfig.official}
@@ -44,11 +45,13 @@ class TrainingSettings:
     freeze_norms_from: float = 0.85  # share of the steps after which batch statistics are fixed
     bootstrap: tuple[int, int, float] = (1000, 6000, 0.25)  # all pixels until, hardest share from, that share
     pair_share: float = 0.5  # steps with two objects per sample
+    ease: tuple[int, int] = (1500, 5000)  # still and near frames, single objects until; the full mixture from
     precision: str = "bf16"
-    pool: int = 400
+    pool: int = 128
     first_fill: int = 48
     clip_rate: float = 0.5  # new clips per step
     workers: int = 1
+    lanes: int = 1  # threads that each compute a part of the batch, see Trainer
     save_every: int = 250
     log_every: int = 20
 
@@ -62,9 +65,20 @@ class TrainingSettings:
         done = min((step - start) / max(self.steps - start, 1), 1.0)
         return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
+    def ease_at(self, step: int) -> float:
+        """1 while training is easy, 0 when it is not any more."""
+        start, end = self.ease
+        return 1 - min(max((step - start) / max(end - start, 1), 0.0), 1.0)
+
 
 class Trainer:
-    """Owns network, optimiser, average and pool of clips. The randomness of a step depends on (seed, step) only."""
+    """Owns network, optimiser, average and pool of clips. The randomness of a step depends on (seed, step) only.
+
+    With several lanes each computes its part of the batch on its own CPU thread and they meet once a step: on cores
+    that are shared with other work this is far faster than splitting every operation, whose threads wait for each
+    other hundreds of times a step. Their gradients are added in a fixed order; only the running statistics of the
+    norms, which the lanes update as they come, may then differ in the last digits between two runs.
+    """
 
     def __init__(self, settings: TrainingSettings, device: torch.device) -> None:
         for size in settings.sizes:
@@ -75,10 +89,14 @@ class Trainer:
         self.network = STCN(LAYOUTS[settings.layout]()).to(device, memory_format=torch.channels_last)
         self.average = MovingAverage(self.network, settings.average)
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.network, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.99)
+            _parameter_groups(self.network, settings.weight_decay),
+            lr=settings.learning_rate,
+            betas=(0.9, 0.99),
+            fused=True,
         )
         self.pool = ClipPool(settings.seed, settings.workers, settings.pool, settings.first_fill, settings.clip_rate)
         self.seconds = 0.0  # of training, over all attempts
+        self._lanes = ThreadPoolExecutor(settings.lanes, initializer=torch.set_num_threads, initargs=(1,))
 
     def train(self, folder: Path, report: Callable[[dict], None]) -> None:
         """Runs to the last step, saving to folder/last.pt; each record of `report` is one log line."""
@@ -117,22 +135,40 @@ class Trainer:
         settings = self.settings
         rng = np.random.default_rng([settings.seed, 7, self.step])
         size = int(rng.choice(settings.sizes))
-        objects = 2 if rng.random() < settings.pair_share else 1
+        ease = settings.ease_at(self.step)
+        objects = 2 if rng.random() < settings.pair_share * (1 - ease) else 1
         count = max(1, round(settings.batch * (min(settings.sizes) / size) ** 2 * (1.0 if objects == 1 else 0.75)))
-        batch = make_batch(rng, self.pool.at_step(self.step), count, size, objects)
+        batch = make_batch(rng, self.pool.at_step(self.step), count, size, objects, Gaps().eased(ease))
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate_at(self.step)
         self.network.train(self.step < settings.freeze_norms_from * settings.steps)
         share = bootstrap_share(self.step, *settings.bootstrap)
-        loss, overlap = self._loss(batch, share)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss, overlap = self._gradients(batch, share)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
         self.step += 1
         self.average.update(self.network, self.step)
-        return float(loss.detach()), overlap
+        return loss, overlap
+
+    def _gradients(self, batch: Batch, share: float) -> tuple[float, float]:
+        """Fills the parameters' gradients with those of the whole batch; returns mean loss and IoU."""
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        parts = batch.split(self.settings.lanes)
+
+        def work(part: Batch) -> tuple[float, float, tuple[Tensor, ...]]:
+            loss, overlap = self._loss(part, share)
+            gradients = torch.autograd.grad(loss, parameters)
+            return float(loss.detach()), overlap, gradients
+
+        results = list(map(work, parts) if len(parts) == 1 else self._lanes.map(work, parts))
+        weights = [len(part.frames) / len(batch.frames) for part in parts]
+        for index, parameter in enumerate(parameters):
+            terms = [gradients[index] * weight for (_, _, gradients), weight in zip(results, weights, strict=True)]
+            parameter.grad = sum(terms[1:], terms[0])
+        overlaps = [overlap for _, overlap, _ in results if not math.isnan(overlap)]
+        loss = sum(loss * weight for (loss, _, _), weight in zip(results, weights, strict=True))
+        return loss, float(np.mean(overlaps)) if overlaps else math.nan
 
     def _loss(self, batch: Batch, share: float) -> tuple[Tensor, float]:
         with self._autocast():

@@ -13,6 +13,7 @@ import torch
 
 from stcn_core.checkpoint import load_checkpoint, save_checkpoint
 from stcn_core.network import STCN, NetworkConfig
+from stcn_core.training.samples import Gaps, make_batch
 from stcn_core.training.trainer import STATE_NAME, Trainer, TrainingSettings, averaged_network, read_state
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +57,19 @@ def test_the_average_is_what_is_exported(tmp_path):
     loaded, _ = load_checkpoint(tmp_path / "w.safetensors")
     for key, tensor in loaded.state_dict().items():
         assert torch.allclose(tensor.float(), trainer.average.state[key].float(), rtol=2e-3, atol=1e-4), key
+
+
+def test_two_lanes_add_up_to_the_gradient_of_the_whole_batch():
+    settings = replace(TINY, lanes=2, batch=4, freeze_norms_from=0.0, pair_share=0.0)
+    gradients = []
+    for lanes in (1, 2):
+        trainer = Trainer(replace(settings, lanes=lanes), torch.device("cpu"))
+        trainer.network.eval()  # batch statistics would differ between a whole and its parts
+        batch = make_batch(np.random.default_rng(0), trainer.pool.at_step(0), 4, 48, 1, Gaps())
+        trainer._gradients(batch, 1.0)
+        gradients.append([p.grad.clone() for p in trainer.network.parameters()])
+    for one, two in zip(*gradients, strict=True):
+        assert torch.allclose(one, two, rtol=1e-3, atol=1e-5)
 
 
 def test_learning_lowers_the_loss_on_one_clip():
