@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 PRODUCER = "stcn-ray"
-_HF_TYPES = {"double": "float64", "float": "float32", "timestamp[us, tz=UTC]": "timestamp[us, tz=UTC]"}
+# Where `datasets` has another name than Arrow.
+_HF_TYPES = {"double": "float64", "float": "float32"}
 
 
 def column(name: str, kind: pa.DataType, description: str, unit: str | None = None, nullable: bool = False) -> pa.Field:
@@ -67,5 +68,10 @@ def write_options(schema: pa.Schema, plain: Iterable[str], sort: Iterable[str]) 
 
 
 def _features(columns: Iterable[pa.Field]) -> bytes:
-    features = {f.name: {"dtype": _HF_TYPES.get(str(f.type), str(f.type)), "_type": "Value"} for f in columns}
-    return json.dumps({"info": {"features": features}}).encode()
+    return json.dumps({"info": {"features": {field.name: _feature(field.type) for field in columns}}}).encode()
+
+
+def _feature(kind: pa.DataType) -> dict[str, object]:
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "Sequence"}
+    return {"dtype": _HF_TYPES.get(str(kind), str(kind)), "_type": "Value"}

@@ -9,6 +9,9 @@ NAME = "stcn-tracks"
 VERSION = "1.0.0"
 SORT = ("video_id", "object_id")
 
+# Named as Parquet names it, so that the schema reads back equal.
+FRAMES = pa.list_(pa.field("element", pa.int32()))
+
 SCHEMA = metadata.described_schema(
     NAME,
     VERSION,
@@ -16,7 +19,7 @@ SCHEMA = metadata.described_schema(
         column("video_id", pa.string(), "the manifest's name of the video"),
         column("object_id", pa.int32(), "the object's number in the prompts"),
         column("label", pa.string(), "the object's label in the manifest", nullable=True),
-        column("prompt_frames", pa.list_(pa.int32()), "frames with a given mask of this object (boxes do not count)"),
+        column("prompt_frames", FRAMES, "frames with a given mask of this object (boxes do not count)"),
         column("first_frame", pa.int32(), "first frame on which it is visible; null: never", "frames", True),
         column("last_frame", pa.int32(), "last frame on which it is visible; null: never", "frames", True),
         column("n_visible", pa.int64(), "frames on which it is visible: its rows in `masks`", "frames"),

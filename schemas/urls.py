@@ -47,16 +47,13 @@ def parent(url: str) -> str:
 
 def file_name(url: str) -> str:
     """The last part of the path: `a.mp4` for `https://host/x/a.mp4?sig=...`, `bear` for `480p/bear/`."""
-    path = url.split("::", 1)[0]
-    if "://" in path:
-        path = path.split("://", 1)[1].split("?", 1)[0].split("#", 1)[0] if not is_local(path) else path
-    return path.rstrip("/").rpartition("/")[2]
+    return public_url(url).split("::", 1)[0].rstrip("/").rpartition("/")[2]
 
 
 def stem(url: str) -> str:
     """File name without its suffix; the whole name where `url` ends with "/" (said to be a folder)."""
     name = file_name(url)
-    if url.endswith("/"):
+    if public_url(url).endswith("/"):
         return name
     head, dot, _ = name.rpartition(".")
     return head if dot and head else name
