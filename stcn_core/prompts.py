@@ -7,12 +7,14 @@ a rectangle to start from: it seeds the memory and its frame is predicted again.
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import floor
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from rlemasklib import RLEMask
+
 from schemas.prompt import Prompt
 
 VOID = 255
@@ -86,10 +88,12 @@ def read_label_png(data: bytes, name: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            mode = image.mode
+            mode, kind = image.mode, image.format
             pixels = np.asarray(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PromptError(f"mask {name} is not a readable picture: {error}") from error
+        raise PromptError(f"mask {name} is not a readable picture ({error}): save it as PNG") from error
+    if kind != "PNG":  # a lossy format blurs object numbers into other object numbers
+        raise PromptError(f"mask {name} is a {kind} picture, which may not keep object numbers: save it as PNG")
     if pixels.ndim == 3:
         colour = pixels[..., : 3 if mode in ("RGB", "RGBA") else 1]
         if (colour != colour[..., :1]).any():
@@ -136,7 +140,8 @@ def _masks(
         try:
             mask = RLEMask.from_dict({"size": [height, width], "counts": counts}).to_array(order="C")
         except ValueError as error:
-            raise PromptError(f"prompt {number}: the RLE counts are damaged: {error}") from error
+            reason = f"prompt {number}: the RLE counts are damaged ({error})"
+            raise PromptError(f"{reason}: give COCO's compressed counts of a {height}x{width} mask") from error
         return [(object_id, mask.astype(np.uint8), False)]
     return [(object_id, _rectangle(prompt.box, size, number), True)]
 
@@ -150,7 +155,10 @@ def _by_object(labels: np.ndarray, prompt: Prompt) -> list[tuple[int, np.ndarray
     if prompt.object_id in present:
         return [(prompt.object_id, (labels == prompt.object_id).astype(np.uint8))]
     if len(present) > 1:
-        raise PromptError(f"mask {prompt.mask} has the labels {present}, but not {prompt.object_id}")
+        raise PromptError(
+            f"mask {prompt.mask} has the labels {present}, but not {prompt.object_id}: "
+            "give one of them as object_id, or none for all of them"
+        )
     return [(prompt.object_id, (labels != 0).astype(np.uint8))]
 
 
@@ -164,10 +172,24 @@ def _check_size(found: tuple[int, ...], size: tuple[int, int], what: str) -> Non
 
 def _rectangle(box: tuple[float, float, float, float], size: tuple[int, int], number: int) -> np.ndarray:
     x, y, width, height = box
-    top, bottom = max(0, round(y)), min(size[0], round(y + height))
-    left, right = max(0, round(x)), min(size[1], round(x + width))
-    if top >= bottom or left >= right:
-        raise PromptError(f"prompt {number}: box {list(box)} (x, y, w, h) lies outside the {size[1]}x{size[0]} frame")
+    rows, columns = _covered(y, height, size[0]), _covered(x, width, size[1])
+    if rows is None or columns is None:
+        raise PromptError(
+            f"prompt {number}: box {list(box)} (x, y, w, h) lies outside the {size[1]}x{size[0]} frame: "
+            "give it in pixels of the video as shown, after rotation"
+        )
     mask = np.zeros(size, np.uint8)
-    mask[top:bottom, left:right] = 1
+    mask[rows, columns] = 1
     return mask
+
+
+def _covered(start: float, length: float, limit: int) -> slice | None:
+    """The pixels whose centres the interval covers, or the one it lies on. None where it is outside the frame."""
+    low, high = max(0.0, start), min(float(limit), start + length)
+    if low >= high:
+        return None
+    first, end = floor(low + 0.5), floor(high + 0.5)
+    if first == end:  # thinner than a pixel
+        first = floor((low + high) / 2)
+        end = first + 1
+    return slice(first, end)
