@@ -56,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--start", type=_frame, default=0, help="first frame")
     p.add_argument("--end", type=_positive, help="frame to stop before")
     p.add_argument("--stride", type=_positive, default=1, help="every N-th frame; give that of the annotate run")
-    p.add_argument("--truth", metavar="DIR", help="folder of true masks (DAVIS PNGs), drawn as white outlines")
+    p.add_argument(
+        "--truth", metavar="DIR", help="true masks as in jobs.evaluate, or their folder; drawn as white outlines"
+    )
     p.add_argument("--opacity", type=_share, default=0.4, help="of the tint, 0 to 1 (default %(default)g)")
     p.add_argument("--no-labels", action="store_true", help="do not write the object ids")
     return p
@@ -181,7 +183,7 @@ def render(args: argparse.Namespace, scratch: Path) -> int:
         raise ValueError(
             f"--every {every} makes {-(-count // every)} pictures, over {MOST_CELLS}; give a larger --every"
         )
-    truth = TruthFolder(Path(args.truth), reader.image_names) if args.truth else None
+    truth = TruthFolder(args.truth, args.video_id or path.stem, known) if args.truth else None
     rendering = Rendering(info, reader, masks, seconds, count or None, truth, args.opacity, not args.no_labels)
     title = args.video_id or Path(args.video.rstrip("/")).name
     sheet = ContactSheet(args.columns, title) if args.contact_sheet else None

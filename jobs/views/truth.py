@@ -1,47 +1,39 @@
-"""True masks from a folder of PNGs, one per frame (DAVIS, YouTube-VOS)."""
-
-from pathlib import Path
+"""True masks for drawing, found and read as `jobs.evaluate` does."""
 
 import numpy as np
-from PIL import Image
 
-VOID = 255
+from cluster.remote import connect, full_url
+from cluster.truth import place_truth, read_labels, truth_files
+from schemas.urls import public_url
 
 
 class TruthFolder:
-    """Masks in `folder`, named like the images of a video folder or by frame number (00012.png is frame 12).
+    """True masks of one video, in folder `url` itself or where `jobs.evaluate` looks for `video_id` in it.
 
-    Raises ValueError when the folder has no such PNG.
+    `frames` is the number of frames of the video, None where it is not known: with as many PNGs, they belong to the
+    frames in order, otherwise by the number in their names. Raises ValueError when there are none or they do not fit,
+    OSError when the folder cannot be reached.
     """
 
-    def __init__(self, folder: Path, image_names: list[str] | None = None):
-        self._folder = Path(folder)
-        found = {path.stem: path for path in self._folder.glob("*.png")} if self._folder.is_dir() else {}
-        if image_names is not None:
-            stems = {index: Path(name).stem for index, name in enumerate(image_names)}
-            self._paths = {index: found[stem] for index, stem in stems.items() if stem in found}
-        else:
-            self._paths = {int(stem): path for stem, path in found.items() if stem.isascii() and stem.isdigit()}
-        if not self._paths:
-            raise ValueError(f"{folder}: no true masks (PNGs named by frame number or like the images of the video)")
+    def __init__(self, url: str, video_id: str, frames: int | None):
+        self._fs, root = connect(url)
+        parent, _, name = root.rstrip("/").rpartition("/")
+        names = truth_files(self._fs, root, video_id) or truth_files(self._fs, parent or "/", name)
+        if not names:
+            raise ValueError(f"{public_url(url)}: no true masks (PNGs) here or in {video_id}/")
+        video = {"video_id": video_id, "frames_decoded": frames, "frames_declared": frames}
+        placed = place_truth(names, video, None, public_url(full_url(self._fs, names[0])))
+        self._paths = dict(placed.files)
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def masks(self, frame_index: int, size: tuple[int, int]) -> dict[int, np.ndarray]:
-        """{object id: bool [H, W]} of a frame, empty where there is no PNG. Palette index or grey value is the object
-        id; a mask of only 0 and 255 is one object, number 1; else 255 is void. Raises ValueError for another size.
+        """{object id: bool [H, W]} of a frame of `size`, empty where there is no PNG. Void counts as background.
+
+        Raises ValueError for a PNG that is no mask or of another size.
         """
-        path = self._paths.get(frame_index)
-        if path is None:
+        if frame_index not in self._paths:
             return {}
-        with Image.open(path) as image:
-            labels = np.asarray(image if image.mode in ("P", "L", "1") else image.convert("L"))
-        if labels.shape != tuple(size):
-            raise ValueError(f"{path}: the mask is {labels.shape[1]}x{labels.shape[0]}, the video {size[1]}x{size[0]}")
-        if labels.dtype == bool:
-            return {1: labels} if labels.any() else {}
-        ids = [int(value) for value in np.unique(labels) if value]
-        if ids == [VOID]:
-            return {1: labels == VOID}
-        return {value: labels == value for value in ids if value != VOID}
+        labels = read_labels(self._fs, self._paths[frame_index], size)
+        return {int(value): labels == value for value in np.unique(labels) if value}

@@ -175,21 +175,21 @@ def test_arguments_without_sense(extra, capsys):
 
 
 def test_truth_of_palette_grey_and_void(tmp_path):
+    folder = tmp_path / "Annotations" / "480p" / "v"
+    folder.mkdir(parents=True)
     labels = np.zeros((4, 5), np.uint8)
     labels[0], labels[1], labels[2] = 3, 200, 255
     palette = Image.fromarray(labels).convert("P")
     palette.putdata(labels.ravel().tolist())
-    palette.save(tmp_path / "00000.png")
-    Image.fromarray(np.where(labels > 100, 255, 0).astype(np.uint8)).save(tmp_path / "00001.png")
-    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "00002.png")
-    truth = TruthFolder(tmp_path)
-    assert len(truth) == 3 and set(truth.masks(0, (4, 5))) == {3, 200} and truth.masks(0, (4, 5))[3].sum() == 5
-    assert set(truth.masks(1, (4, 5))) == {1} and truth.masks(1, (4, 5))[1].sum() == 10
-    assert truth.masks(2, (4, 5)) == {} == truth.masks(9, (4, 5))
-    with pytest.raises(ValueError, match="00000.png"):
-        truth.masks(0, (5, 5))
-    by_image = TruthFolder(tmp_path, ["x.jpg", "00001.jpg"])
-    assert len(by_image) == 1 and set(by_image.masks(1, (4, 5))) == {1}
+    palette.save(folder / "00000.png")
+    Image.fromarray(np.where(labels > 100, 255, 0).astype(np.uint8)).save(folder / "00001.png")
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(folder / "00002.png")
+    for truth in (TruthFolder(str(tmp_path), "v", 9), TruthFolder(str(folder), "w", 9)):
+        assert len(truth) == 3 and set(truth.masks(0, (4, 5))) == {3, 200} and truth.masks(0, (4, 5))[3].sum() == 5
+        assert set(truth.masks(1, (4, 5))) == {1} and truth.masks(1, (4, 5))[1].sum() == 10
+        assert truth.masks(2, (4, 5)) == {} == truth.masks(8, (4, 5))
+        with pytest.raises(ValueError, match="00000.png"):
+            truth.masks(0, (5, 5))
 
 
 def test_masks_are_resized_by_coverage():
