@@ -25,7 +25,7 @@ from stcn_core.training.validation import CLIPS, validate
 EXIT_DONE, EXIT_ARGUMENTS = 0, 2
 DEFAULTS = TrainingSettings(steps=20000)
 SETTINGS = ("steps", "seed", "layout", "batch", "sizes", "learning_rate", "decay_from", "precision", "workers",
-            "save_every", "pool", "lanes")  # fmt: skip
+            "save_every", "pool", "lanes", "clip_rate")  # fmt: skip
 
 DESCRIPTION = """\
 Trains STCN on synthetic clips rendered on the fly (the bundled checkpoint was made by this command).
@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         help="threads that each compute a part of the batch (CPU; better than --threads on shared cores)",
     )
+    parser.add_argument("--clip-rate", type=float, help=f"new clips rendered per step (default {DEFAULTS.clip_rate})")
     parser.add_argument("--save-every", type=int, help=f"steps between saves (default {DEFAULTS.save_every})")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the network (default: all cores)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")

@@ -38,3 +38,25 @@ def mask_loss(log_probabilities: Tensor, masks: Tensor, present: Tensor, share: 
     dice = 1 - overlap / (probabilities.sum(2) + truth.sum(2) + 1)  # [B, K]
     weight = present.float()
     return entropy.mean() + (dice * weight).sum() / weight.sum().clamp(min=1)
+
+
+def match_loss(weights: Tensor, memory_masks: Tensor, masks: Tensor) -> Tensor:
+    """Cross-entropy of the masks that the readout's weights alone carry from memory to query, at stride 16.
+
+    It teaches the keys directly, long before values and decoder have learnt to pass anything on.
+    weights [B, M * h * w, h * w], memory_masks 0/1 [B, M, K, H, W], masks 0/1 [B, K, H, W].
+    """
+    batch, frames, objects = memory_masks.shape[:3]
+    known = F.avg_pool2d(memory_masks.flatten(0, 1), 16)  # [B * M, K, h, w]
+    known = known.view(batch, frames, objects, -1).transpose(1, 2).flatten(2)  # [B, K, M * h * w]
+    carried = known @ weights  # [B, K, h * w]
+    wanted = F.avg_pool2d(masks, 16).flatten(2)
+    carried = (
+        torch.cat((1 - carried.sum(1, keepdim=True), carried), 1) + 1e-3
+    )  # added, not clamped: what matches not at all must still be pulled
+    wanted = torch.cat((1 - wanted.sum(1, keepdim=True), wanted), 1)
+    entropy = -(wanted * carried.log()).sum(1)  # [B, h * w]
+    share = wanted[:, 1:].sum(1).clamp(0, 1)  # objects and ground weigh the same, however small the object is
+    inside = (entropy * share).sum(1) / (share.sum(1) + 1)
+    outside = (entropy * (1 - share)).sum(1) / ((1 - share).sum(1) + 1)
+    return (inside + outside).mean()

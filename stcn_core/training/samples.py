@@ -11,7 +11,8 @@ from torch import Tensor
 from stcn_core.training.clips import Clip
 
 COARSE_SHARE = 0.1  # first masks that are only a filled box
-LEAST_AREA = 0.0008  # of the cut picture: a smaller first mask teaches nothing
+LOG_SHARE = (math.log(0.2), math.log(0.95))  # an object's length in the cut picture, where the clip allows it
+LEAST_AREA = 0.003  # of the cut picture: a smaller first mask teaches nothing
 TRIES = 6
 
 
@@ -114,7 +115,11 @@ def _cut(rng: np.random.Generator, clip: Clip, size: int, objects: int, gaps: Ga
     if len(chosen) < objects:
         masks = F.pad(masks, (0, 0, 0, 0, 0, objects - len(chosen)))
     planes = torch.cat((frames, masks), 1)
-    side = min(planes.shape[-2:]) * math.exp(rng.uniform(math.log(0.45), math.log(1.15)))
+    rows, columns = (labels[0] == chosen[0]).nonzero(as_tuple=True)
+    extent = int(max(rows.max() - rows.min(), columns.max() - columns.min())) + 1
+    shorter = min(planes.shape[-2:])
+    side = extent / math.exp(rng.uniform(*LOG_SHARE))
+    side = min(max(side, 0.4 * shorter), 1.2 * shorter)
     grids = torch.stack(_crops(rng, labels[0] == chosen[0], side, size, order[0] == order[1]))
     if side / size > 1.6:
         planes = F.avg_pool2d(planes, 2)
@@ -158,9 +163,9 @@ def _crops(rng: np.random.Generator, mask: Tensor, side: float, size: int, still
 
 def _recoloured(rng: np.random.Generator, frames: Tensor) -> Tensor:
     """Common colour change of the sample, and a small or (at times) a large one of each frame. [3, 3, S, S]."""
-    strength = 0.25 if rng.random() < 0.2 else 0.06
-    gain = np.exp(rng.normal(0, 0.15) + rng.normal(0, strength, (3, 1)) + rng.normal(0, strength / 3, (3, 3)))
-    lift = rng.normal(0, 60 * strength, (3, 1)) * np.ones((1, 3))
+    strength = 0.2 if rng.random() < 0.2 else 0.05
+    gain = np.exp(rng.normal(0, 0.1) + rng.normal(0, strength, (3, 1)) + rng.normal(0, strength / 4, (3, 3)))
+    lift = rng.normal(0, 40 * strength, (3, 1)) * np.ones((1, 3))
     frames = frames * torch.tensor(gain, dtype=torch.float32)[:, :, None, None]
     frames = frames + torch.tensor(lift, dtype=torch.float32)[:, :, None, None]
     if rng.random() < 0.1:

@@ -77,7 +77,7 @@ class SceneOptions:
     objects: int
     size: tuple[int, int]
     absent: tuple[float, float] | None = None
-    smallest: float = 0.08
+    smallest: float = 0.14
     largest: float = 0.9
     calm: bool = False
 
@@ -225,10 +225,10 @@ def _occluder(rng: np.random.Generator, aspect: float, half_height: float) -> Fi
 
 def _random_optics(rng: np.random.Generator, options: SceneOptions, zoom: float) -> Optics:
     blurred = rng.random() < (0.1 if options.calm else 0.3)
-    drift = rng.uniform(0, 0.3)
+    drift = rng.uniform(0, 0.2)
     tint = tuple(Wave.random(rng, rng.uniform(0, 0.08), (3, 30), rng.normal(0, 0.05)) for _ in range(3))
     return Optics(
-        gain=Wave.random(rng, drift, (2, 30), rng.normal(0, 0.12)),
+        gain=Wave.random(rng, drift, (2, 30), rng.normal(0, 0.1)),
         tint=tint,
         gamma=float(np.exp(rng.normal(0, 0.2))),
         haze=float(rng.uniform(0, 0.3)) if rng.random() < 0.3 else 0.0,

@@ -18,7 +18,7 @@ from stcn_core.frames import normalise
 from stcn_core.network import STCN, KeyFeatures, NetworkConfig
 from stcn_core.training.average import MovingAverage
 from stcn_core.training.clips import ClipPool
-from stcn_core.training.loss import aggregate_log_probabilities, bootstrap_share, mask_loss
+from stcn_core.training.loss import aggregate_log_probabilities, bootstrap_share, mask_loss, match_loss
 from stcn_core.training.readout import read_fully
 from stcn_core.training.samples import Batch, Gaps, make_batch
 
@@ -44,6 +44,7 @@ class TrainingSettings:
     average: float = 0.999
     freeze_norms_from: float = 0.85  # share of the steps after which batch statistics are fixed
     bootstrap: tuple[int, int, float] = (1000, 6000, 0.25)  # all pixels until, hardest share from, that share
+    match_weight: float = 0.5  # of the loss that teaches the keys directly
     pair_share: float = 0.5  # steps with two objects per sample
     ease: tuple[int, int] = (1500, 5000)  # still and near frames, single objects until; the full mixture from
     precision: str = "bf16"
@@ -172,10 +173,12 @@ class Trainer:
 
     def _loss(self, batch: Batch, share: float) -> tuple[Tensor, float]:
         with self._autocast():
-            first, second = forward_three(self.network, batch, self.device)
+            first, second, weights = forward_three(self.network, batch, self.device)
         present = batch.present.to(self.device)
         masks = batch.masks.to(self.device)
         loss = mask_loss(first, masks[:, 1], present, share) + mask_loss(second, masks[:, 2], present, share)
+        for memory, read in enumerate(weights, start=1):
+            loss = loss + self.settings.match_weight * match_loss(read, masks[:, :memory], masks[:, memory])
         with torch.no_grad():
             found = second[:, 1:] >= second.amax(1, keepdim=True)  # [B, K, H, W]
             truth = masks[:, 2] > 0.5
@@ -237,9 +240,11 @@ def averaged_network(folder: Path) -> tuple[STCN, dict]:
     return network.eval(), {"step": state["step"], "seconds": state["seconds"], "settings": settings}
 
 
-def forward_three(network: STCN, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+def forward_three(network: STCN, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Segments the second frame from the first, and the third from both, with the network's own soft mask of the
-    second in memory. Returns the log probabilities [B, K + 1, S, S] of the second and the third frame."""
+    second in memory. Returns the log probabilities [B, K + 1, S, S] of the second and of the third frame, and the
+    weights of both readouts.
+    """
     count = len(batch.frames)
     pixels = batch.frames.flatten(0, 1).permute(0, 2, 3, 1)  # [B * 3, S, S, 3]
     frames = normalise(pixels, device).contiguous(memory_format=torch.channels_last)
@@ -251,14 +256,14 @@ def forward_three(network: STCN, batch: Batch, device: torch.device) -> tuple[Te
 
     (frame0, features0), (frame1, features1), (_, features2) = of(0), of(1), of(2)
     value0 = network.encode_value(frame0, features0.f16, prompts)
-    readout = read_fully(features0.key[:, :, None], value0[:, :, :, None], features1.key)
+    readout, weights1 = read_fully(features0.key[:, :, None], value0[:, :, :, None], features1.key)
     first = aggregate_log_probabilities(network.decode(readout, features1), present)
     value1 = network.encode_value(frame1, features1.f16, first[:, 1:].exp())
     keys = torch.stack((features0.key, features1.key), 2)  # [B, Ck, 2, h, w]
     values = torch.stack((value0, value1), 3)  # [B, K, Cv, 2, h, w]
-    readout = read_fully(keys, values, features2.key)
+    readout, weights2 = read_fully(keys, values, features2.key)
     second = aggregate_log_probabilities(network.decode(readout, features2), present)
-    return first, second
+    return first, second, (weights1, weights2)
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:

@@ -19,7 +19,7 @@ CLIPS = 20
 FRAMES = 24
 SECONDS_APART = 1 / 6
 SIZE = (240, 320)
-LEAST_AREA = 0.002  # share of the first frame that an object covers at least
+LEAST_AREA = 0.005  # share of the first frame that an object covers at least
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from stcn_core.aggregate import soft_aggregate
-from stcn_core.training.loss import aggregate_log_probabilities, bootstrap_share, mask_loss
+from stcn_core.training.loss import aggregate_log_probabilities, bootstrap_share, mask_loss, match_loss
 from stcn_core.training.readout import read_fully
 from stcn_core.training.validation import _read_top
 
@@ -60,12 +60,24 @@ def test_full_readout_finds_the_matching_memory_element():
     keys = torch.eye(4).view(1, 4, 1, 2, 2) * 40  # four memory elements, orthogonal
     values = torch.arange(4.0).view(1, 1, 1, 1, 2, 2)
     query = keys[:, :, 0].flip(3)
-    assert torch.allclose(read_fully(keys, values, query)[0, 0, 0], values[0, 0, 0, 0].flip(1), atol=1e-4)
+    assert torch.allclose(read_fully(keys, values, query)[0][0, 0, 0], values[0, 0, 0, 0].flip(1), atol=1e-4)
 
 
 def test_training_and_validation_readout_agree_when_nothing_is_left_out():
     torch.manual_seed(1)
     keys, values, query = torch.randn(1, 8, 2, 3, 4), torch.randn(1, 2, 5, 2, 3, 4), torch.randn(1, 8, 3, 4)
-    full = read_fully(keys, values, query)[0]
+    full = read_fully(keys, values, query)[0][0]
     top = _read_top(keys[0].flatten(1), values[0].flatten(2), query[0], 24)
     assert torch.allclose(full, top, atol=1e-5)
+
+
+def test_match_loss_is_small_for_the_right_correspondence_and_teaches_a_wrong_one():
+    memory = torch.zeros(1, 1, 1, 32, 32)
+    memory[..., :16, :16] = 1  # the first of four cells
+    query = memory[:, 0].flip(3)  # the second
+    right = torch.eye(4)[[1, 0, 3, 2]][None]
+    wrong = torch.eye(4)[None].requires_grad_()
+    assert match_loss(right, memory, query) < 0.01
+    loss = match_loss(wrong, memory, query)
+    loss.backward()
+    assert loss > 1 and wrong.grad[0, 0, 1] < 0  # more weight of the object's cell at the object's new place
