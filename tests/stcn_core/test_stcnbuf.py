@@ -186,7 +186,7 @@ def test_a_whole_video_is_equal(
     mine = OfflineSegmenter(
         propagation,
         settings,
-        PromptSet(tuple(range(1, objects + 1)), {}),
+        PromptSet(ids, {}),
         source=size,
         size=size,
         video_id="v",
