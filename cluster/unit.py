@@ -270,6 +270,8 @@ class UnitRun:
 
     def _status(self) -> str:
         declared, decoded = self.info.frames_declared, self.reader.decoded
+        if declared is not None and self.times is not None:
+            declared -= self.times.hidden  # packets that an edit list hides are declared too
         expected = declared if self.grid.end is None or declared is None else min(declared, self.grid.end)
         # With a stride the reader may stop up to stride - 1 frames before the last one.
         short = expected is not None and decoded + self.grid.stride - 1 < expected

@@ -1,6 +1,5 @@
 """The whole command on real Ray, with real kills: the same rows every time, nothing twice, nothing missing."""
 
-import os
 import signal
 import subprocess
 import time
@@ -17,6 +16,7 @@ from made_corpus import (
     write_checkpoint,
     write_corpus,
 )
+from made_processes import actors_below, descendants, kill
 from pycocotools import mask as coco
 
 VIDEOS = 4
@@ -86,10 +86,8 @@ def test_killed_midway_and_run_again(corpus: tuple[Path, Path], reference: Path,
     deadline = time.monotonic() + 120
     while not list(output.glob("masks/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    children = descendants(child.pid)
-    os.kill(child.pid, signal.SIGKILL)
-    for pid in children:
-        try_kill(pid)
+    for pid in [child.pid, *descendants(child.pid)]:
+        kill(pid)
     child.wait()
     published = len(list(output.glob("masks/*.parquet")))
     assert 1 <= published <= VIDEOS
@@ -109,12 +107,51 @@ def test_an_actor_killed_at_work_is_replaced(corpus: tuple[Path, Path], referenc
     deadline = time.monotonic() + 120
     while not list(output.glob("masks/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    for pid in descendants(child.pid):
-        if b"AnnotateActor" in command_line(pid):
-            try_kill(pid)
+    for pid in actors_below(child.pid):
+        kill(pid)
     _, said = child.communicate(timeout=180)
     assert child.returncode == 0, said
     assert rows_hash(read_rows(output)) == rows_hash(read_rows(reference))
+
+
+def test_a_video_that_kills_two_actors_is_given_up_and_the_others_finish(corpus: tuple[Path, Path], tmp_path: Path):
+    """Each actor is killed while it works on the long video, which comes first."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    long = write_corpus(folder, videos=1, frames=900)
+    manifest = corpus[0].parent / "with-poison.jsonl"
+    poison = long.read_text().replace('"video 0', f'"{folder}/video 0').replace("v-0", "poison")
+    manifest.write_text(poison + corpus[0].read_text().splitlines()[0])
+    output, scratch = tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
+    command = annotate_command(manifest, output, corpus[1], "--actors", "1")
+    child = subprocess.Popen(
+        command,
+        env=environment(TMPDIR=str(scratch), RAY_TMPDIR="/tmp"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    killed: list[int] = []
+    deadline = time.monotonic() + 150
+    while len(killed) < 2 and time.monotonic() < deadline:
+        # An actor has a scratch folder of its own, and in it one for the unit that it works on.
+        working = len(list(scratch.glob("stcn-scratch-*/unit-*")))
+        fresh = [pid for pid in actors_below(child.pid) if pid not in killed]
+        if working > len(killed) and fresh:
+            killed += fresh
+            for pid in fresh:
+                kill(pid)
+        time.sleep(0.05)
+    _, said = child.communicate(timeout=180)
+    assert child.returncode == 3, said
+    deaths = sorted(table_rows(output, "failures"), key=lambda row: row["attempt"])
+    assert [(row["video_id"], row["attempt"], row["terminal"]) for row in deaths] == [
+        ("poison", 1, False),
+        ("poison", 2, True),
+    ]
+    assert {row["cause"] for row in deaths} == {"actor-died"}
+    assert {row["video_id"] for row in read_rows(output)} == {"v-0"}
 
 
 def test_settings_are_locked_and_work_is_not_repeated(corpus: tuple[Path, Path], reference: Path):
@@ -195,33 +232,3 @@ def test_bad_arguments_and_manifests_stop_before_anything_starts(corpus: tuple[P
     assert annotate(*corpus[:1], tmp_path / "out", wrong).returncode == 2
     assert annotate(*corpus[:1], tmp_path / "out", corpus[1], "--only", "nobody").returncode == 2
     assert annotate(*corpus[:1], tmp_path / "out", corpus[1], "--group-frames", "3").returncode == 2
-
-
-def descendants(pid: int) -> list[int]:
-    """Process ids below one, as /proc shows them; Ray's processes stay children of the driver's session."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-    found, front = [], [pid]
-    while front:
-        front = [child for child, parent in parents.items() if parent in front]
-        found += front
-    return found
-
-
-def command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def try_kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
