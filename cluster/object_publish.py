@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.posix_publish import BLOCK, TMP, blocks, file_digest
+from cluster.remote import is_file
 from cluster.storage_errors import error_code
 
 # Whole-object PUTs that become visible at once, when they are complete.
@@ -47,7 +48,7 @@ class ObjectPublisher:
         created = self._create(path, data) if self.exclusive is not False else None
         if created is not None:
             return created
-        if self._fs.exists(path):
+        if is_file(self._fs, path):
             return False
         self._overwrite(path, data)
         return True
@@ -111,11 +112,11 @@ class ObjectPublisher:
         self._put(temporary, data)
         try:
             self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            if self._fs.exists(path):
+            if is_file(self._fs, path):
                 self._fs.rm_file(path)
             self._fs.mv(temporary, path)
         finally:
-            if self._fs.exists(temporary):
+            if is_file(self._fs, temporary):
                 self._fs.rm_file(temporary)
 
     def _put(self, path: str, data: bytes | Path, **mode: str) -> None:

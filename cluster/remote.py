@@ -22,6 +22,14 @@ def is_disk(fs: Any) -> bool:
     return isinstance(fs, LocalFileSystem)
 
 
+def is_file(fs: Any, path: str) -> bool:
+    """Whether there is a file. Unlike fsspec's own `isfile`, a lost connection or missing access is not "no"."""
+    try:
+        return fs.info(path)["type"] != "directory"
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def full_url(fs: Any, path: str) -> str:
     """The path in `fs` as a URL; a plain absolute path on the local disk."""
     return str(Path(path)) if is_disk(fs) else fs.unstrip_protocol(path)

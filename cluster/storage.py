@@ -13,6 +13,7 @@ import fsspec
 
 from cluster.object_publish import ObjectPublisher
 from cluster.posix_publish import TMP, PosixPublisher
+from cluster.remote import is_file
 from cluster.storage_errors import explained
 from schemas.urls import public_url
 
@@ -141,7 +142,7 @@ class Storage:
         """Whether there is a file of that name now."""
         _check(name)
         with explained(f"{self.url}/{name}", "read"):
-            return os.path.isfile(self._path(name)) if self.local else bool(self._fs.isfile(self._path(name)))
+            return is_file(self._fs, self._path(name))
 
     def list(self, prefix: str = "") -> dict[str, int]:
         """Name -> size of all files in the folder `prefix` and below, as they are now, sorted; empty without it.

@@ -11,7 +11,7 @@ import numpy as np
 
 from cluster.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from cluster.image_folder import natural_key
-from cluster.remote import connect, entry_name, full_url, list_folder, tidy
+from cluster.remote import connect, entry_name, full_url, is_file, list_folder, tidy
 from cluster.storage_errors import explained
 from schemas.manifest import ManifestError, Problem, VideoRow
 from schemas.prompt import Prompt
@@ -123,7 +123,7 @@ def _prompts(
 
     with explained(prompt_masks, "listed"):
         pngs = _mask_files(fs, f"{root}/{video.video_id}")
-        if not pngs and fs.exists(f"{root}/{video.video_id}.png"):
+        if not pngs and is_file(fs, f"{root}/{video.video_id}.png"):
             masks = [(0, f"{root}/{video.video_id}.png")]
         else:
             masks, unplaced = _frames_of(pngs, video.images)

@@ -1,6 +1,9 @@
 """Input on local disk, memory and S3 (moto): looked up, copied, read."""
 
+import functools
+import http.server
 import os
+import threading
 
 import fsspec
 import pytest
@@ -153,3 +156,31 @@ def test_credentials_never_reach_a_message(tmp_path):
     assert "hunter2" not in str(caught.value) and "127.0.0.1:9/a.mp4" in str(caught.value)
     with pytest.raises(OSError, match="nofs:// is not known"):
         fetch_source("nofs://host/a.mp4", tmp_path)
+
+
+@pytest.fixture
+def web(tmp_path):
+    """URL of a plain HTTP server on a folder."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_video_behind_a_signed_http_url(web, tmp_path):
+    folder, url = web
+    data = os.urandom(300_000)
+    (folder / "a.mp4").write_bytes(data)
+    signed = f"{url}/a.mp4?sig=hunter2"
+    found = stat_source(signed)
+    assert (found.exists, found.is_dir, found.size) == (True, False, len(data))
+    path = fetch_source(signed, tmp_path / "scratch")
+    assert path.name == "a.mp4" and path.read_bytes() == data == read_source(signed)
+    assert stat_source(f"{url}/b.mp4").exists is False
+    with pytest.raises(FileNotFoundError, match="b.mp4 cannot be read") as caught:
+        fetch_source(f"{url}/b.mp4?sig=hunter2", tmp_path)
+    assert "hunter2" not in str(caught.value)

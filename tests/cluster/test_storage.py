@@ -341,6 +341,18 @@ def test_errors_name_the_url_and_the_remedy(s3, tmp_path, monkeypatch):
         Storage(f"{url}/out", options).probe()
 
 
+def test_a_lost_connection_is_not_a_missing_file(s3, monkeypatch):
+    """`exists` decides what a resume does again: it must not say no where it could not look."""
+    storage = Storage(f"{s3[0]}/out", s3[1])
+
+    def lost(path, **kwargs):
+        raise ConnectionError("reset by peer")
+
+    monkeypatch.setattr(storage._fs, "info", lost)
+    with pytest.raises(OSError, match="cannot be read: the storage cannot be reached"):
+        storage.exists("_run/config.json")
+
+
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     if os.getuid() == 0:
         pytest.skip("root may write everywhere")

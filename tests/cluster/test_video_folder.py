@@ -5,6 +5,7 @@ import io
 import fsspec
 import numpy as np
 import pytest
+from made_videos import real_clips
 from PIL import Image
 
 from cluster.source import list_manifest_rows
@@ -136,3 +137,18 @@ def test_a_folder_without_prompts_or_that_is_missing_is_said(tmp_path):
         list_manifest_rows(f"{tmp_path}/v")
     with pytest.raises(FileNotFoundError, match="nowhere cannot be listed"):
         list_manifest_rows(f"{tmp_path}/nowhere", prompt_masks=f"{tmp_path}/m")
+
+
+@pytest.mark.real_clips
+def test_real_ground_truth_prompts_the_first_frame_only(tmp_path):
+    clips = real_clips()
+    for kind in ("frames", "masks"):
+        (tmp_path / kind).mkdir()
+        for clip in sorted(clips.iterdir()):
+            if (clip / "frames").is_dir():
+                (tmp_path / kind / clip.name).symlink_to(clip / kind)
+    rows = list_manifest_rows(f"{tmp_path}/frames", prompt_masks=f"{tmp_path}/masks")
+    found = {row.video_id: [(prompt.frame, prompt.object_id) for prompt in row.prompts] for row in rows}
+    assert found.pop("cutie_judo") == [(0, 1), (5, 2), (8, 3), (13, 4)]
+    assert found.pop("davis17_tennis") == found.pop("davis17_paragliding") == [(0, 1), (0, 2)]
+    assert len(found) == 11 and all(prompts == [(0, 1)] for prompts in found.values())

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_videos import real_clips
 from PIL import Image
 from rlemasklib import RLEMask
 
 from jobs import evaluate
 from schemas import masks, videos
+from stcn_core.prompts import read_label_png
 
 SIZE = (24, 32)
 
@@ -32,7 +34,7 @@ def write_output(out, video_id, predicted, **video):
             record = RLEMask.from_array(mask).to_dict()
             row = dict.fromkeys(masks.SCHEMA.names, 0) | {"label": None, "pts": None, "time_s": None}
             row |= {"video_id": video_id, "object_id": object_id, "frame_index": frame, "is_prompt": False}
-            rows.append(row | {"height": SIZE[0], "width": SIZE[1], "rle_counts": record["counts"]})
+            rows.append(row | {"height": mask.shape[0], "width": mask.shape[1], "rle_counts": record["counts"]})
     rows.sort(key=lambda row: (row["object_id"], row["frame_index"]))
     count = max(predicted, default=-1) + 1
     video = {
@@ -196,3 +198,22 @@ def test_command_line(tmp_path):
     command = [sys.executable, "-m", "jobs.evaluate", "--masks", f"file://{tmp_path}/out", "--truth"]
     done = subprocess.run([*command, str(tmp_path / "truth")], cwd=root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "mean over objects" in done.stdout, done.stderr
+
+
+@pytest.mark.real_clips
+@pytest.mark.parametrize("name", ["davis16_bear", "davis16_bmx-bumps", "davis17_tennis", "xmem2_chair"])
+def test_real_truth_agrees_with_itself(tmp_path, name):
+    """Grey with alpha, 14 empty masks, palette with void, names like frame_000000."""
+    clip = real_clips() / name
+    files = sorted((clip / "masks").iterdir())
+    predicted = {}
+    for index, file in enumerate(files):
+        labels = read_label_png(file.read_bytes(), file.name)
+        predicted[index] = {int(k): (labels == k).astype(np.uint8) for k in np.unique(labels) if k}
+    size = {"height": labels.shape[0], "width": labels.shape[1]}
+    write_output(tmp_path / "out", name, predicted, frames_decoded=len(files), frames_annotated=len(files), **size)
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / name).symlink_to(clip)
+    report = scores(tmp_path)
+    assert report["overall"]["J&F"] == report["overall"]["J_recall"] == 1 and report["overall"]["J_decay"] == 0
+    assert report["overall"]["n_objects"] == (2 if name == "davis17_tennis" else 1)
