@@ -13,7 +13,7 @@ from ray import exceptions as errors
 from cluster.actor import ActorSettings, AnnotateActor, Ready, UnitFailed
 from cluster.blame import Breaker, Record
 from cluster.exit_codes import ExitCode
-from cluster.failure import failure_row
+from cluster.failure import ENVIRONMENT_CLASSES, failure_row
 from cluster.finalise import publish_failure
 from cluster.heartbeat import Beat
 from cluster.plan import Unit
@@ -88,6 +88,7 @@ class Driver:
         self._workers: list[Worker] = []
         self._numbers = itertools.count(1)
         self._breaker = Breaker()
+        self._undecided: list[Unit] = []  # failed by the environment's fault, until it is clear whether it works at all
         self._signal: int | None = None
         self._signals = 0
         self._signal_at = 0.0
@@ -122,8 +123,9 @@ class Driver:
                     self._watch(now)
                     last_beat = now
                 self.progress.show(self.standing())
-            if self._signal is not None and self._queue:
-                return self._signal_code()
+            stop = self._must_stop()
+            if stop is not None and (self._queue or self._undecided):
+                return stop
             failed = self._earlier_failed + len(self.tally.failed)
             return ExitCode.FAILED_VIDEOS if failed else ExitCode.DONE
         finally:
@@ -193,7 +195,7 @@ class Driver:
         unit, worker.unit = worker.unit, None
         self.tally.done.append(answer)
         self.tally.replaced += answer.outcome == "replaced"
-        self._breaker = self._breaker.after(None)
+        self._judge(None)
         if answer.outcome == "replaced":
             self.progress.note(f"{unit.row.video_id}: an earlier attempt had published other masks; they are replaced")
         if answer.status == "truncated":
@@ -203,12 +205,14 @@ class Driver:
 
     def _failed(self, worker: Worker, answer: UnitFailed) -> None:
         unit, worker.unit = worker.unit, None
-        self._breaker = self._breaker.after(answer.error_class)
-        record = self._records[unit.unit_id] = self._records[unit.unit_id].failed()
-        if self._breaker.open(len(self._units)):
-            # Nothing is marked as failed: the fault lies outside the videos, and the same command tries them again.
-            self.progress.note(f"{unit.row.video_id}: {answer.error_class}: {answer.message}")
+        trusted = self._breaker.closed_for_good
+        self._judge(answer.error_class)
+        if answer.error_class in ENVIRONMENT_CLASSES and not trusted:
+            # Not marked as failed: the fault lies outside the video, and may lie outside all of them.
+            self._undecided.append(unit)
+            self.progress.note(f"{unit.row.video_id}: {answer.error_class}: {_first_line(answer.message)}")
             return
+        record = self._records[unit.unit_id] = self._records[unit.unit_id].failed()
         self._give_up(
             unit,
             worker,
@@ -219,6 +223,13 @@ class Driver:
             message=answer.message,
             frames_done=answer.frames_done,
         )
+
+    def _judge(self, error_class: str | None) -> None:
+        """Tells the breaker; once the environment has proved to work, the units it failed are tried again."""
+        self._breaker = self._breaker.after(error_class)
+        if self._breaker.closed_for_good and self._undecided:
+            self._queue.extendleft(self._undecided)
+            self._undecided.clear()
 
     def _lost(self, worker: Worker, error: Exception) -> None:
         """The actor is gone; what it worked on goes back into the queue unless it has done this before."""

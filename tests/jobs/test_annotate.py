@@ -205,6 +205,21 @@ def test_bad_videos_become_rows_and_the_others_finish(corpus: tuple[Path, Path],
     assert retried.returncode == 3 and "1 to do" in retried.stderr
 
 
+def test_an_environment_that_fails_opens_the_breaker_and_marks_nothing(corpus: tuple[Path, Path], tmp_path: Path):
+    """A link to nowhere lies where the masks should go, so that no video can be published."""
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "masks").symlink_to(tmp_path / "nowhere" / "masks")
+    stopped = annotate(*corpus[:1], output, corpus[1])
+    assert stopped.returncode == 4, stopped.stderr
+    assert "no video was marked as failed" in stopped.stderr
+    assert not table_rows(output, "failures") and not table_rows(output, "videos")
+    (output / "masks").unlink()
+    done = annotate(*corpus[:1], output, corpus[1])
+    assert done.returncode == 0, done.stderr
+    assert len(table_rows(output, "videos")) == VIDEOS
+
+
 def test_drains_after_sigterm(corpus: tuple[Path, Path], reference: Path, tmp_path: Path):
     output = tmp_path / "out"
     command = annotate_command(*corpus[:1], output, corpus[1], "--actors", "1")
