@@ -11,6 +11,7 @@ import ray
 
 from cluster.heartbeat import Beat, Heartbeat
 from cluster.plan import Unit
+from cluster.storage import Storage
 from schemas.run_config import RunConfig
 
 log = logging.getLogger(__name__)
@@ -22,11 +23,10 @@ class ActorSettings:
 
     config: RunConfig
     checkpoint: str  # URL, or "" for the bundled one
-    output: str
+    storage: Storage
     device: str  # cpu, cuda
     threads: int
     ram_bytes: int
-    output_options: dict = field(default_factory=dict, repr=False)
     input_options: dict = field(default_factory=dict, repr=False)
 
 
@@ -66,7 +66,6 @@ class AnnotateActor:
         import torch
 
         from cluster.checkpoint_fetch import fetch_checkpoint
-        from cluster.storage import Storage
         from cluster.unit import Workbench
 
         settings = self._settings
@@ -87,7 +86,7 @@ class AnnotateActor:
         self._bench = Workbench(
             network=network,
             config=settings.config,
-            storage=Storage(settings.output, settings.output_options),
+            storage=settings.storage,
             device=settings.device,
             threads=settings.threads,
             scratch=scratch,

@@ -4,7 +4,6 @@ Idempotent: an actor does it after publishing, and a later run repeats it where 
 """
 
 import datetime
-import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ def shard_name(unit_id: str) -> str:
 
 def row_name(table: str, video_id: str) -> str:
     """Where a video's row of `videos` or rows of `tracks` lie."""
-    return f"{table}/{hashlib.sha256(video_id.encode()).hexdigest()[:32]}.parquet"
+    return f"{table}/{videos_schema.file_name(video_id)}"
 
 
 def failure_name(unit_id: str, attempt: int, terminal: bool) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-from schemas.manifest import VideoRow
 
 from cluster.actor import ActorSettings
 from cluster.checkpoint_fetch import fetch_checkpoint
@@ -26,6 +25,7 @@ from cluster.ray_session import connect
 from cluster.resume import OutputState, Todo, sort_out
 from cluster.source import SourceStat, stat_source
 from cluster.storage import Storage
+from schemas.manifest import VideoRow
 from schemas.run_config import RunConfig
 
 CONFIG_NAME = "_run/config.json"
@@ -66,8 +66,7 @@ def checkpoint_identity(url: str, options: Mapping) -> tuple[str, str, tuple[str
 
 def lock_config(storage: Storage, config: RunConfig) -> None:
     """First writer wins. Raises SettingsRefused with the settings that differ."""
-    if not storage.exists(CONFIG_NAME):
-        storage.publish(CONFIG_NAME, config.to_json().encode())
+    if storage.create(CONFIG_NAME, config.to_json().encode()):
         return
     try:
         locked = RunConfig.from_json(storage.read(CONFIG_NAME))
@@ -144,11 +143,10 @@ def _drive(
         settings = ActorSettings(
             config=config,
             checkpoint=request.checkpoint,
-            output=storage.url,
+            storage=storage,
             device=device,
             threads=threads,
             ram_bytes=request.ram_bytes,
-            output_options=request.output_options,
             input_options=request.input_options,
         )
         forgive = request.retry_failed is not None

@@ -11,49 +11,15 @@ Only `video` and `prompts` are needed. CSV, and Parquet without a `prompts` colu
 columns frame, time, object_id, mask, box ("x y w h"), rle, label, complete; rows of one video are merged.
 """
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
-from schemas.prompt import Prompt
+from schemas.manifest_formats import read_records
+from schemas.manifest_rows import read_row
+from schemas.problem import Problem
+from schemas.urls import file_name, public_url
+from schemas.video_row import VideoRow
 
-
-@dataclass(frozen=True)
-class VideoRow:
-    """One video of the manifest, checked.
-
-    row is 1-based as the user counts: the line of a JSONL file, the row that a spreadsheet shows of a CSV file (its
-    header is row 1), the row of a Parquet file; of merged rows the first. end is exclusive. None: the run's default.
-    """
-
-    row: int
-    video: str
-    video_id: str
-    prompts: tuple[Prompt, ...]
-    start: int | None = None
-    end: int | None = None
-    stride: int | None = None
-    labels: tuple[tuple[int, str], ...] = ()
-
-    def label_of(self, object_id: int) -> str | None:
-        """The object's label from `labels`, or else from its prompts."""
-        named = dict(self.labels)
-        if object_id in named:
-            return named[object_id]
-        labels = (prompt.label for prompt in self.prompts if prompt.object_id in (object_id, None))
-        return next((label for label in labels if label is not None), None)
-
-
-class Problem(NamedTuple):
-    """What is wrong with one row: row 0 is the file as a whole, column may be empty."""
-
-    row: int
-    column: str
-    reason: str
-    remedy: str
-
-    def __str__(self) -> str:
-        place = f"row {self.row}" if self.row else "the file"
-        return f"{place}{', ' + self.column if self.column else ''}: {self.reason}. {self.remedy}."
+__all__ = ["ManifestError", "Problem", "VideoRow", "parse_manifest"]
 
 
 class ManifestError(ValueError):
@@ -75,10 +41,6 @@ def parse_manifest(name: str, data: bytes, base: str) -> tuple[VideoRow, ...]:
     Relative video and mask paths are resolved against `base`, the folder (URL or path) of the manifest. Raises
     ManifestError with every problem of every row.
     """
-    from schemas.manifest_formats import read_records
-    from schemas.manifest_rows import read_row
-    from schemas.urls import file_name, public_url
-
     shown = file_name(public_url(name)) or public_url(name)
     records, merges, problems = read_records(name, data)
     if not records and not problems:

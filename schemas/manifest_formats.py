@@ -4,9 +4,9 @@ import csv
 import io
 from typing import Any
 
-from schemas.manifest import Problem
 from schemas.manifest_rows import FIELDS, FLAT, FLAT_MARK, unknown_key
 from schemas.manifest_values import Wrong, from_json, shown
+from schemas.problem import Problem
 from schemas.prompt_record import FIELDS as PROMPT_FIELDS
 from schemas.urls import file_name
 

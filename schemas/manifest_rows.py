@@ -4,12 +4,13 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from schemas.manifest import Problem, VideoRow
 from schemas.manifest_values import Wrong, as_label, as_labels, as_text, as_whole
+from schemas.problem import Problem
 from schemas.prompt import Prompt
 from schemas.prompt_record import FIELDS as PROMPT_FIELDS
 from schemas.prompt_record import read_prompt
 from schemas.urls import public_url, resolve, stem
+from schemas.video_row import VideoRow
 
 # FLAT: the prompt's fields stand in the row itself (CSV, Parquet without a `prompts` column).
 FIELDS = ("video", "video_id", "prompts", "start", "end", "stride", "labels")

@@ -1,0 +1,31 @@
+"""One video of a manifest, checked."""
+
+from dataclasses import dataclass
+
+from schemas.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """One video of the manifest, checked.
+
+    row is 1-based as the user counts: the line of a JSONL file, the row that a spreadsheet shows of a CSV file (its
+    header is row 1), the row of a Parquet file; of merged rows the first. end is exclusive. None: the run's default.
+    """
+
+    row: int
+    video: str
+    video_id: str
+    prompts: tuple[Prompt, ...]
+    start: int | None = None
+    end: int | None = None
+    stride: int | None = None
+    labels: tuple[tuple[int, str], ...] = ()
+
+    def label_of(self, object_id: int) -> str | None:
+        """The object's label from `labels`, or else from its prompts."""
+        named = dict(self.labels)
+        if object_id in named:
+            return named[object_id]
+        labels = (prompt.label for prompt in self.prompts if prompt.object_id in (object_id, None))
+        return next((label for label in labels if label is not None), None)
