@@ -34,6 +34,19 @@ def test_reservoir_turns_away_more_and_more() -> None:
     assert set(slots) <= set(range(10)) and len(set(slots)) > 5
 
 
+def test_reservoir_is_uniform_to_the_first_frame_turned_away() -> None:
+    """3 of 8 frames, 6,000 times: each is kept with probability 3/8, whenever it came."""
+    counts, eviction, draw = np.zeros(8), eviction_of("reservoir"), np.random.default_rng(0)
+    for _ in range(6000):
+        bank = [0, 0, 0]
+        for frame in range(8):
+            slot = eviction.slot(frame, 3, draw)
+            if slot is not None:
+                bank[slot] = frame
+        counts[bank] += 1
+    assert np.abs(counts - 2250).max() < 150  # deviation 37
+
+
 def test_random_tokens_are_distinct_and_uniform() -> None:
     draw = np.random.default_rng(0)
     counts = np.zeros(40)

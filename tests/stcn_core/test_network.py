@@ -80,17 +80,19 @@ def test_batch_and_object_order_belong_together() -> None:
 
 
 def test_the_value_encoder_sees_the_other_objects_as_their_sum() -> None:
-    """Two others of 0.5 each are the same as one of 1: the fifth channel is a plain sum."""
+    """Two others of 0.8 each are the same as one of 1.6: the fifth channel is a plain sum, not clamped."""
     network = random_network()
     frame, mask = torch.randn(1, 3, 32, 32), torch.rand(1, 1, 32, 32)
-    half, nothing = torch.full_like(mask, 0.5), torch.zeros_like(mask)
+    half, nothing = torch.full_like(mask, 0.8), torch.zeros_like(mask)
     with torch.inference_mode():
         f16 = network.encode_key(frame).f16
         halves = network.encode_value(frame, f16, torch.cat((mask, half, half), 1))[0, 0]
         whole = network.encode_value(frame, f16, torch.cat((mask, 2 * half, nothing), 1))[0, 0]
         alone = network.encode_value(frame, f16, mask)[0, 0]
+        clamped = network.encode_value(frame, f16, torch.cat((mask, half / 0.8, nothing), 1))[0, 0]
     torch.testing.assert_close(halves, whole, atol=1e-5, rtol=1e-4)
     assert (halves - alone).abs().max() > 1e-3
+    assert (halves - clamped).abs().max() > 1e-3
 
 
 def test_key_projection_starts_orthogonal() -> None:

@@ -8,9 +8,7 @@ import pytest
 import torch
 from made_networks import moving_squares, random_network, square_labels
 
-from stcn_core.aggregate import soft_aggregate
 from stcn_core.burn_in import BurnInChoice
-from stcn_core.frames import Padding, normalise
 from stcn_core.masks import ObjectMask
 from stcn_core.network import STCN
 from stcn_core.offline import OfflineSegmenter
@@ -137,6 +135,23 @@ def test_the_frames_before_a_segment_matter(network: STCN) -> None:
     assert digest(with_them) != digest(without)
 
 
+def test_the_ring_holds_the_last_frame_of_each_group(network: STCN) -> None:
+    """Unless it is pinned, and so remembered anyway."""
+    frames = list(enumerate(VIDEO))
+
+    def ring(run: OfflineSegmenter) -> list[int]:
+        return sorted(run.memory.slots[index].frame for index in run.memory._recent)
+
+    run = burned_in(network, given_at(0), settings(group_frames=3, segment_frames=30))
+    run.rebuild_ring(frames[6:12])
+    assert ring(run) == [8, 11]
+    list(run.final_pass(frames[12:20], frames[6:12]))
+    assert ring(run) == [14, 17]
+    run = burned_in(network, given_at(5), settings(group_frames=3, segment_frames=30))
+    list(run.final_pass(frames[:9]))
+    assert ring(run) == [2, 8]
+
+
 def test_segments_change_masks_only_after_the_first(network: STCN) -> None:
     one = whole_run(network, given_at(0), settings(segment_frames=30))
     many = whole_run(network, given_at(0), settings(segment_frames=6))
@@ -199,6 +214,7 @@ def test_pinned_frames_stay_and_are_not_visited_twice(network: STCN) -> None:
     run = burned_in(network, given_at(4), options)
     assert run.memory.pinned_frames() == [4]
     assert 4 not in run.memory.bank_frames()
+    assert len(run.memory.slots) == 1 + 2 + 4
     list(run.final_pass(enumerate(VIDEO)))
     assert run.memory.pinned_frames() == [4]
 
@@ -209,6 +225,7 @@ def test_boxes_seed_and_are_predicted_again(network: STCN) -> None:
     prompts = PromptSet((1, 2), {3: FramePrompts({1: mask_of(3, 1)}, {2: box}), 8: FramePrompts({}, {2: box})})
     run = burned_in(network, prompts, settings())
     assert run.memory.pinned_frames() == [3]
+    assert [run.memory.slots[index].frame for index in run.memory._pinned if run.memory.slots[index].valid] == [3]
     results = dict(run.final_pass(enumerate(VIDEO)))
     for frame in (3, 8):
         for mask in results[frame]:
@@ -317,84 +334,3 @@ def test_more_than_255_objects(network: STCN) -> None:
     results = dict(run.final_pass(enumerate(video)))
     assert [mask.object_id for mask in results[0]] == list(range(1, count + 1))
     assert np.array_equal(results[0][299].decode(), masks[300])
-
-
-# Causal runs
-
-
-def test_late_objects_begin_at_their_prompt(network: STCN) -> None:
-    frames = {3: FramePrompts({5: mask_of(3, 1)}), 11: FramePrompts({9: mask_of(11, 2)}, {2: mask_of(11, 3)})}
-    for policy in ("fifo", "random-token", "unbounded"):
-        options = settings(burn_in_passes=0, memory_every=1, memory_policy=policy)
-        results = whole_run(network, PromptSet((2, 5, 9), frames), options)
-        first = {i: next(n for n, area in enumerate(areas(results, i)) if area) for i in (2, 5, 9)}
-        assert first == {5: 3, 9: 11, 2: 11}
-        # Before its prompt nothing is known of an object: frames up to 10 are those of a run without the late ones,
-        # but for the rounding of a network that sees another batch.
-        alone = whole_run(network, PromptSet((5,), {3: frames[3]}), options)
-        for number in range(3, 11):
-            (mine,), (other,) = results[number], alone[number]
-            assert (mine.decode() != other.decode()).sum() <= 3
-            assert mine.score == pytest.approx(other.score, abs=1e-3)
-
-
-@pytest.mark.parametrize("objects", [1, 3])
-def test_unbounded_causal_run_is_stcn(network: STCN, objects: int) -> None:
-    """STCN's own loop, written by hand: first frame and every fifth, full memory, dense top-k in float64."""
-    options = settings(burn_in_passes=0, memory_policy="unbounded", memory_every=5, recent_frames=0)
-    results = whole_run(network, given_at(0, range(1, objects + 1)), options)
-
-    padding = Padding.to_multiple(*SIZE)
-    keys, values, expected, margins = [], [], [], []
-    with torch.inference_mode():
-        for number, picture in enumerate(VIDEO):
-            pixels = padding.add(normalise(picture[None]))
-            features = network.encode_key(pixels)
-            query = features.key[0].flatten(1).double()  # [Ck, Q]
-            if number == 0:
-                hard = torch.stack([torch.from_numpy(mask_of(0, k + 1)).float() for k in range(objects)])
-                soft = soft_aggregate(padding.add(hard))
-            else:
-                memory = torch.cat(keys, 1).double()  # [Ck, N]
-                scores = (2 * memory.t() @ query - memory.square().sum(0)[:, None]) / query.shape[0] ** 0.5
-                best = scores.topk(min(20, len(scores)), 0)
-                weights = torch.zeros_like(scores).scatter_(0, best.indices, torch.softmax(best.values, 0))
-                readout = torch.cat(values, 2).double() @ weights  # [K, Cv, Q]
-                readout = readout.float().unflatten(2, features.key.shape[2:])[None]
-                soft = soft_aggregate(torch.sigmoid(network.decode(readout, features)))[0]
-            two = padding.remove(soft).topk(2, 0).values
-            margins.append((two[0] - two[1]).numpy())
-            expected.append(padding.remove(soft).argmax(0).numpy())
-            if number % 5 == 0:
-                keys.append(features.key[0].flatten(1))
-                values.append(network.encode_value(pixels, features.f16, soft[1:][None])[0].flatten(2))
-
-    assert len(np.unique(expected)) == objects + 1
-    for number in range(FRAMES):
-        found = np.zeros(SIZE, int)
-        for mask in results[number]:
-            found[mask.decode() == 1] = mask.object_id
-        decided = margins[number] > 1e-3
-        assert np.array_equal(found[decided], expected[number][decided])
-        assert decided.mean() > 0.8
-
-
-@pytest.mark.parametrize(("start", "stride"), [(0, 1), (3, 1), (3, 5), (0, 5), (7, 10)])
-def test_memory_every_counts_the_frames_that_are_fed(network: STCN, start: int, stride: int) -> None:
-    options = settings(burn_in_passes=0, memory_policy="unbounded", memory_every=5, recent_frames=0)
-    numbers = range(start, start + stride * FRAMES, stride)
-    kept = []
-
-    from stcn_core import offline
-
-    class Watched(offline.OnlineSegmenter):
-        def step(self, *args: object) -> torch.Tensor:
-            result = super().step(*args)
-            kept.append(self.memory.bank_frames())
-            return result
-
-    run = segmenter(network, PromptSet((1,), {start: FramePrompts({1: mask_of(0, 1)})}), options)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(offline, "OnlineSegmenter", Watched)
-        list(run.causal_pass(zip(numbers, VIDEO, strict=True)))
-    assert kept[-1] == [numbers[i] for i in (5, 10, 15, 20)]

@@ -110,6 +110,17 @@ def test_ties_go_to_the_lowest_element(channels: int, copies: int) -> None:
     torch.testing.assert_close(as_dense(top, positions, len(rows)), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_ties_everywhere(seed: int) -> None:
+    """Keys of -1, 0 and 1: scores are small whole numbers, so that nearly all tie, within blocks and across them."""
+    draw = torch.Generator().manual_seed(seed)
+    keys = [torch.randint(-1, 2, (4, 50), generator=draw).float() for _ in range(12)]
+    rows, positions = laid_out(keys)
+    query = torch.randint(-1, 2, (4, 6, 6), generator=draw).float()
+    top = readout.top_k(rows, readout.query_columns(query), 20, everything(rows))
+    torch.testing.assert_close(as_dense(top, positions, len(rows)), dense(keys, query, 20), atol=1e-6, rtol=0)
+
+
 def test_all_elements_equal() -> None:
     """Even where everything ties, the first k are read."""
     keys = [torch.full((8, 40), 0.5)] * 6
