@@ -13,9 +13,9 @@ from cluster.exit_codes import ExitCode
 from cluster.run import RunRequest, SettingsRefused, checkpoint_identity, run
 from cluster.source import list_manifest_rows, read_source
 from cluster.unit import offline_settings
-from schemas.manifest import ManifestError, VideoRow, parse_manifest
+from schemas.manifest import VideoRow, parse_manifest
 from schemas.run_config import RunConfig
-from stcn_core.checkpoint import CheckpointError
+from schemas.urls import parent
 from stcn_core.settings import MEMORY_POLICIES, OfflineSettings
 
 MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
@@ -74,8 +74,15 @@ def parser() -> argparse.ArgumentParser:
     masks.add_argument("--memory-every", type=int, default=default.memory_every, help="causal runs (default 5)")
     masks.add_argument("--recent-frames", type=int, default=default.recent_frames, help="ring (default %(default)d)")
     masks.add_argument("--group-frames", type=int, default=default.group_frames, help="per read (default %(default)d)")
-    masks.add_argument("--segment-frames", type=int, default=default.segment_frames, help="(default %(default)d)")
+    masks.add_argument("--segment-frames", type=int, help="the ring is rebuilt every N frames (default about 1000)")
     masks.add_argument("--top-k", type=int, default=default.top_k, help="matches per pixel (default %(default)d)")
+    masks.add_argument("--affinity", choices=("l2", "dot"), default=default.affinity, help="dot is STM's")
+    masks.add_argument(
+        "--exclude-own",
+        action=argparse.BooleanOptionalAction,
+        default=default.exclude_own,
+        help="a frame never reads back its own guessed mask (default: yes)",
+    )
     masks.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     masks.add_argument("--seed", type=int, default=0)
     return p
@@ -88,9 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         rows = manifest_rows(args)
         name, sha256, notes = checkpoint_identity(args.checkpoint, args.input_options)
         config = run_config(args, name, sha256)
-    except ManifestError as error:
-        return _refuse(error, ExitCode.BAD_ARGUMENTS)
-    except (ValueError, OSError, CheckpointError) as error:
+    except (ValueError, OSError) as error:  # ManifestError and CheckpointError among them
         return _refuse(error, ExitCode.BAD_ARGUMENTS)
     if not args.checkpoint:
         _say("no --checkpoint given: using the bundled small network, which is far below the official weights")
@@ -122,8 +127,9 @@ def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:
     """The rows that the arguments choose. Raises ManifestError, ValueError, OSError."""
     url = args.manifest
     if url.lower().endswith(MANIFEST_SUFFIXES):
-        base = url.rpartition("/")[0] or "."
-        rows = parse_manifest(url, read_source(url, args.input_options), base)
+        if args.prompt_masks:
+            raise ValueError(f"--prompt-masks goes with a folder or glob of videos; {url} has prompts of its own")
+        rows = parse_manifest(url, read_source(url, args.input_options), parent(url))
     else:
         rows = list_manifest_rows(url, prompt_masks=args.prompt_masks, options=args.input_options)
     if args.only:
@@ -140,7 +146,11 @@ def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:
 def run_config(args: argparse.Namespace, checkpoint: str, sha256: str) -> RunConfig:
     """The settings that affect masks. Raises ValueError that names the option."""
     fields = set(RunConfig.__dataclass_fields__) - {"checkpoint", "checkpoint_sha256"}
-    config = RunConfig(checkpoint, sha256, **{name: getattr(args, name) for name in fields})
+    chosen = {name: getattr(args, name) for name in fields}
+    if chosen["segment_frames"] is None:
+        group = max(1, args.group_frames)
+        chosen["segment_frames"] = -(-OfflineSettings().segment_frames // group) * group
+    config = RunConfig(checkpoint, sha256, **chosen)
     offline_settings(config)
     if config.end is not None and config.end <= (config.start or 0):
         raise ValueError(f"--end {config.end} must be greater than --start {config.start or 0}")

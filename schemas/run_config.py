@@ -27,6 +27,8 @@ class RunConfig:
     group_frames: int = 5
     segment_frames: int = 1000
     top_k: int = 20
+    affinity: str = "l2"
+    exclude_own: bool = True
     start: int | None = None
     end: int | None = None
     stride: int = 1
