@@ -215,6 +215,7 @@ def test_pinned_frames_stay_and_are_not_visited_twice(network: STCN) -> None:
     assert run.memory.pinned_frames() == [4]
     assert 4 not in run.memory.bank_frames()
     assert len(run.memory.slots) == 1 + 2 + 4
+    assert len(segmenter(network, given_at(4), settings(memory_frames=50)).memory.slots) == 1 + 2 + FRAMES
     list(run.final_pass(enumerate(VIDEO)))
     assert run.memory.pinned_frames() == [4]
 

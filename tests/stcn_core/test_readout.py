@@ -159,10 +159,16 @@ def test_runs_with_gaps_read_nothing_between() -> None:
     torch.testing.assert_close(as_dense(top, positions, len(rows)), expected, atol=1e-5, rtol=0)
 
 
-def test_hidden_elements_are_not_read() -> None:
-    keys, query = random_keys("clustered", 9, 16, 40, seed=5)
+@pytest.mark.parametrize("frames", [9, 90])
+@pytest.mark.parametrize("which", ["some", "best"])
+def test_hidden_elements_are_not_read(frames: int, which: str) -> None:
+    keys, query = random_keys("clustered", frames, 16, 40, seed=5)
     rows, positions = laid_out(keys)
     hidden = torch.rand(len(rows), generator=torch.Generator().manual_seed(0)) < 0.7
+    if which == "best":  # whole frames that are nearer than all others
+        keys[2:] = [key + 1 for key in keys[2:]]
+        rows, _ = laid_out(keys)
+        hidden = torch.arange(len(rows)) < 2 * 64
     top = readout.top_k(rows, readout.query_columns(query), 20, everything(rows), hidden)
     expected = dense(keys, query, 20, readable=~hidden[positions])
     torch.testing.assert_close(as_dense(top, positions, len(rows)), expected, atol=1e-5, rtol=0)
