@@ -7,7 +7,8 @@ from jobs.train import EXIT_ARGUMENTS, build_parser, main, progress_line, traini
 from stcn_core.checkpoint import load_checkpoint
 from stcn_core.training.trainer import Trainer, TrainingSettings, read_state
 
-TINY = ["--steps", "2", "--batch", "1", "--size", "32", "--workers", "0", "--threads", "1", "--precision", "fp32"]
+TINY = ["--steps", "2", "--batch", "1", "--size", "32", "--workers", "0", "--threads", "1", "--precision", "fp32",
+        "--pool", "2"]  # fmt: skip
 
 
 def test_help_names_every_way_to_use_it(capsys):

@@ -109,7 +109,7 @@ def test_the_small_layout_is_small():
 
 
 def test_killed_at_any_instant_the_state_is_whole_and_the_run_goes_on(tmp_path):
-    options = "--steps 100000 --batch 1 --size 32 --workers 0 --threads 1 --precision fp32 --save-every 1"
+    options = "--steps 100000 --batch 1 --size 32 --workers 0 --threads 1 --precision fp32 --save-every 1 --pool 2"
     command = [sys.executable, "-m", "jobs.train", *options.split()]
     folder = tmp_path / "run"
     arguments, reached = ["--output", str(folder)], 0
