@@ -52,7 +52,7 @@ class OfflineSegmenter:
         self.positions = {object_id: k for k, object_id in enumerate(prompts.object_ids)}
         config = propagation.network.config
         self._everyone = [True] * len(self.positions)
-        self._visited = visited
+        self.batch = settings.group_frames  # frames per call of the network; halved when the device is full
         self.memory = None
         if settings.burn_in_passes:
             self.memory = MemoryBank(
@@ -142,12 +142,27 @@ class OfflineSegmenter:
             yield frame, self._masks(frame, probabilities)
 
     def _group(self, members: list[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
-        encoded = self.propagation.encode([frame for frame, _ in members], [picture for _, picture in members])
-        probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)))  # [G, 1 + K, H, W]
+        """A group in micro-batches that all read the same memory; only then does the ring advance.
+
+        Where the device has too little memory for the batch it is halved, here and for the rest of the video.
+        """
+        done = 0
+        while done < len(members):
+            part = members[done : done + self.batch]
+            try:
+                encoded = self.propagation.encode([frame for frame, _ in part], [picture for _, picture in part])
+                probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)))
+            except torch.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                self.batch = (self.batch + 1) // 2
+                torch.cuda.empty_cache()
+                continue
+            done += len(part)
+            for index, (frame, _) in enumerate(part):
+                yield frame, self._masks(frame, self.propagation.unpad(probabilities[index]))
         if len(members) == self.settings.group_frames:
-            self._advance(encoded[len(members) - 1], probabilities[-1:])
-        for index, (frame, _) in enumerate(members):
-            yield frame, self._masks(frame, self.propagation.unpad(probabilities[index]))
+            self._advance(encoded[len(part) - 1], probabilities[-1:])
 
     def _advance(self, encoded: EncodedFrames, probabilities: Tensor) -> None:
         """Puts one frame into the ring, unless it is pinned and so remembered anyway."""

@@ -52,6 +52,9 @@ class Propagation:
         self.padded_size = (height, width)
         self.grid = (height // 16, width // 16)
         self._precision = precision
+        if precision == "fp32" and self.device.type == "cuda":
+            # torch's default rounds convolutions to TF32; fp32 here means fp32.
+            torch.backends.cudnn.allow_tf32 = False
 
     def _autocast(self) -> torch.autocast:
         dtype = AUTOCAST.get(self._precision)

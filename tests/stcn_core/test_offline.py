@@ -10,10 +10,11 @@ from made_networks import moving_squares, random_network, square_labels
 
 from stcn_core.burn_in import BurnInChoice
 from stcn_core.masks import ObjectMask
+from stcn_core.memory import MemoryBank
 from stcn_core.network import STCN
 from stcn_core.offline import OfflineSegmenter
 from stcn_core.prompts import FramePrompts, PromptSet
-from stcn_core.propagation import Propagation
+from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.settings import OfflineSettings
 
 SIZE = (40, 56)
@@ -335,3 +336,28 @@ def test_more_than_255_objects(network: STCN) -> None:
     results = dict(run.final_pass(enumerate(video)))
     assert [mask.object_id for mask in results[0]] == list(range(1, count + 1))
     assert np.array_equal(results[0][299].decode(), masks[300])
+
+
+def test_a_full_device_halves_the_batch_and_not_the_masks(network: STCN, monkeypatch: pytest.MonkeyPatch):
+    """segment fails for more than two frames at a time, as a full device would."""
+    run = burned_in(network, given_at(0), settings(group_frames=5, segment_frames=10))
+    plain = dict(run.final_pass(enumerate(VIDEO)))
+    segment = Propagation.segment
+
+    def crowded(self: Propagation, encoded: EncodedFrames, memory: MemoryBank, objects: Iterable[int]) -> torch.Tensor:
+        if len(encoded.frames) > 2:
+            raise torch.OutOfMemoryError("full")
+        return segment(self, encoded, memory, objects)
+
+    monkeypatch.setattr(Propagation, "segment", crowded)
+    halved = dict(run.final_pass(enumerate(VIDEO)))
+    assert run.batch == 2
+    for frame, masks in plain.items():
+        assert [(m.object_id, m.counts) for m in masks] == [(m.object_id, m.counts) for m in halved[frame]]
+
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(Propagation, "segment", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(run.final_pass(enumerate(VIDEO)))
