@@ -1,7 +1,7 @@
 """The Ray actor: one per GPU (or a share of the CPU), the network loaded once, one unit at a time."""
 
-import logging
 import os
+import shutil
 import socket
 import tempfile
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from cluster.plan import Unit
 from cluster.storage import Storage
 from schemas.run_config import RunConfig
 
-log = logging.getLogger(__name__)
+SCRATCH = "stcn-scratch"
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,6 @@ class Ready:
     device: str
 
 
-@dataclass(frozen=True)
-class UnitFailed:
-    """The answer of a unit that failed in an orderly way. Plain values: no exception crosses Ray."""
-
-    unit_id: str
-    error_class: str
-    stage: str
-    message: str
-    frames_done: int
-    internal: bool
-
-
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"control": 1})
 class AnnotateActor:
     """Restart and retry belong to the driver: with Ray's own restarts the cause of a death would be hidden."""
@@ -66,7 +54,7 @@ class AnnotateActor:
         import torch
 
         from cluster.checkpoint_fetch import fetch_checkpoint
-        from cluster.unit import Workbench
+        from cluster.workbench import Workbench
 
         settings = self._settings
         torch.set_num_threads(settings.threads)
@@ -74,8 +62,7 @@ class AnnotateActor:
             raise RuntimeError(
                 f"{self._name}: a GPU was assigned, but torch sees none (driver too old for this torch?)"
             )
-        scratch = Path(tempfile.mkdtemp(prefix="stcn-scratch-"))
-        self._scratch = scratch
+        scratch = self._scratch = make_scratch()
         network, info = fetch_checkpoint(settings.checkpoint, scratch, settings.input_options)
         if info.sha256 != settings.config.checkpoint_sha256:
             raise RuntimeError(
@@ -98,23 +85,9 @@ class AnnotateActor:
 
     def annotate(self, unit: Unit):
         """UnitDone or UnitFailed. An exception out of here means that the actor itself is broken."""
-        import gc
-
-        from cluster.failure import error_class
         from cluster.unit import annotate_unit
 
-        try:
-            return annotate_unit(unit, self._bench, self._heartbeat)
-        except Exception as error:
-            beat = self._heartbeat.last_work
-            kind = error_class(error)
-            internal = kind == "internal"
-            text = f"{type(error).__name__}: {error}" if internal else str(error)
-            if internal:
-                log.exception("%s: %s failed", self._name, unit.row.video_id)
-            return UnitFailed(unit.unit_id, kind, beat.stage, text, beat.done, internal)
-        finally:
-            gc.collect()
+        return annotate_unit(unit, self._bench, self._heartbeat)
 
     @ray.method(concurrency_group="control")
     def beat(self) -> Beat:
@@ -123,6 +96,17 @@ class AnnotateActor:
 
     def close(self) -> None:
         """Removes the scratch folder; the driver calls it before it lets an actor go."""
-        import shutil
-
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def make_scratch() -> Path:
+    """A scratch folder named by host and process; those of processes that are gone are removed.
+
+    A killed actor cannot tidy up after itself: the next one on its node does.
+    """
+    root, host = Path(tempfile.gettempdir()), socket.gethostname()
+    for old in root.glob(f"{SCRATCH}-{host}-*"):
+        pid = old.name[len(f"{SCRATCH}-{host}-") :].partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{SCRATCH}-{host}-{os.getpid()}-", dir=root))

@@ -2,8 +2,9 @@
 
 A video that fails in an orderly way (it cannot be decoded, its prompt is out of range) has failed for good: the same
 input gives the same error. An actor that dies while it works on a video is a strike against the video; two strikes are
-the end. A lost node or a preempted actor is no strike, but is capped. Errors of the environment, seen on the first
-units without one success, open the circuit breaker.
+the end. A lost node or a preempted actor is no strike, but is capped. Errors of the environment (storage, permission,
+device) on several units in a row open the circuit breaker; the units they hit are not marked as failed, but tried again
+once another unit has shown that the environment works, and only a second such error there is the video's own.
 """
 
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ class Record:
     attempts: int = 0
     strikes: int = 0
     losses: int = 0
+    excused: int = 0
 
     def struck(self) -> "Record":
         """One more death while it was worked on."""
@@ -35,6 +37,10 @@ class Record:
         """One more orderly failure."""
         return replace(self, attempts=self.attempts + 1)
 
+    def excuse(self) -> "Record":
+        """One failure put down to the environment."""
+        return replace(self, excused=self.excused + 1)
+
     @property
     def finished(self) -> bool:
         """Whether the video is given up."""
@@ -43,17 +49,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Breaker:
-    """Counts units that failed by the environment's fault before any other outcome."""
+    """Counts outcomes in a row that are the environment's fault."""
 
-    failures: int = 0
-    closed_for_good: bool = False
+    in_a_row: int = 0
 
     def after(self, error_class: str | None) -> "Breaker":
         """error_class of a finished unit, None where it succeeded. A bad video says that the environment works."""
-        if error_class not in ENVIRONMENT_CLASSES:
-            return replace(self, closed_for_good=True)
-        return replace(self, failures=self.failures + 1)
+        return Breaker(self.in_a_row + 1 if error_class in ENVIRONMENT_CLASSES else 0)
 
     def open(self, units: int) -> bool:
         """Whether the run must stop. A run of fewer units than the threshold is judged by all of them."""
-        return not self.closed_for_good and self.failures >= min(BREAKER_UNITS, units)
+        return self.in_a_row >= min(BREAKER_UNITS, max(1, units))

@@ -1,6 +1,5 @@
 """The driver: gives units to actors, one each, and owns their life, death, retry and blame."""
 
-import collections
 import itertools
 import signal
 import time
@@ -10,29 +9,16 @@ from dataclasses import dataclass, field
 import ray
 from ray import exceptions as errors
 
-from cluster.actor import ActorSettings, AnnotateActor, Ready, UnitFailed
-from cluster.blame import Breaker, Record
+from cluster.actor import ActorSettings, AnnotateActor, Ready
+from cluster.blame import Record
 from cluster.exit_codes import ExitCode
-from cluster.failure import ENVIRONMENT_CLASSES, failure_row
-from cluster.finalise import publish_failure
+from cluster.failure import BROKEN_ACTOR_CLASSES
 from cluster.heartbeat import Beat
+from cluster.ledger import Ledger, first_line
 from cluster.plan import Unit
 from cluster.progress import Progress, Standing
-from cluster.storage import Storage
 from cluster.unit import UnitDone
 
-# An actor is gone. Several of these are no RayActorError, so the family is listed.
-WORKER_LOST = (
-    errors.RayActorError,
-    errors.WorkerCrashedError,
-    errors.OutOfMemoryError,
-    errors.NodeDiedError,
-    errors.TaskCancelledError,
-    errors.ActorUnschedulableError,
-    errors.ObjectLostError,
-    errors.OwnerDiedError,
-    errors.LocalRayletDiedError,
-)
 WAIT_SECONDS = 0.5
 BEAT_SECONDS = 2.0
 SPARSE_SECONDS = 20.0
@@ -53,24 +39,14 @@ class Worker:
     asked: ray.ObjectRef | None = None
 
 
-@dataclass
-class Tally:
-    """What became of the units in this run."""
-
-    done: list[UnitDone] = field(default_factory=list)
-    failed: list[tuple[Unit, str, str]] = field(default_factory=list)
-    replaced: int = 0
-
-
 class Driver:
-    """Runs a plan's units on up to `actors` actors. `run` returns an exit code; `tally` says what happened."""
+    """Runs a plan's units on up to `actors` actors. `run` returns an exit code; `ledger.tally` says what happened."""
 
     def __init__(
         self,
         units: Sequence[Unit],
         records: Mapping[str, Record],
         settings: ActorSettings,
-        storage: Storage,
         progress: Progress,
         *,
         actors: int,
@@ -78,21 +54,18 @@ class Driver:
         ready_seconds: float = 900.0,
         earlier: tuple[int, int] = (0, 0),
     ) -> None:
-        self.settings, self.storage, self.progress = settings, storage, progress
-        self.tally = Tally()
-        self._queue = collections.deque(units)
-        self._units = list(units)
-        self._records = {unit.unit_id: records.get(unit.unit_id, Record()) for unit in units}
+        self.settings, self.progress = settings, progress
+        self.ledger = Ledger(units, records, settings.storage, settings.config, progress.note)
+        self._cost = {unit.unit_id: unit.cost for unit in units}
         self._actors, self._drain_seconds, self._ready_seconds = actors, drain_seconds, ready_seconds
         self._earlier_done, self._earlier_failed = earlier
         self._workers: list[Worker] = []
         self._numbers = itertools.count(1)
-        self._breaker = Breaker()
-        self._undecided: list[Unit] = []  # failed by the environment's fault, until it is clear whether it works at all
         self._signal: int | None = None
         self._signals = 0
         self._signal_at = 0.0
         self._spawn_failures = 0
+        self._next_spawn = 0.0
         self._warned = False
 
     def run(self) -> ExitCode:
@@ -103,7 +76,7 @@ class Driver:
             signal.signal(number, self._on_signal)
         last_beat = 0.0
         try:
-            while self._queue or any(worker.unit for worker in self._workers):
+            while self.ledger.waiting or any(worker.unit for worker in self._workers):
                 stop = self._must_stop()
                 if stop is not None:
                     return stop
@@ -124,9 +97,11 @@ class Driver:
                     last_beat = now
                 self.progress.show(self.standing())
             stop = self._must_stop()
-            if stop is not None and (self._queue or self._undecided):
+            if stop is not None and (self.ledger.waiting or self.ledger.undecided):
                 return stop
-            failed = self._earlier_failed + len(self.tally.failed)
+            if self.ledger.undecided:
+                return self._break("no unit got through after these failures")
+            failed = self._earlier_failed + len(self.ledger.tally.failed)
             return ExitCode.FAILED_VIDEOS if failed else ExitCode.DONE
         finally:
             self.progress.show(self.standing(), final=True)
@@ -136,18 +111,18 @@ class Driver:
 
     def standing(self) -> Standing:
         """Where the run is now."""
-        cost = {unit.unit_id: unit.cost for unit in self._units}
-        ended = [done.unit_id for done in self.tally.done] + [unit.unit_id for unit, _, _ in self.tally.failed]
+        tally, cost = self.ledger.tally, self._cost
+        ended = [done.unit_id for done in tally.done] + [unit.unit_id for unit, _, _ in tally.failed]
         work = sum(cost[unit_id] for unit_id in ended)
-        frames = sum(done.frames for done in self.tally.done)
+        frames = sum(done.frames for done in tally.done)
         for worker in self._workers:
             if worker.unit is not None and worker.beat.unit_id == worker.unit.unit_id:
                 work += worker.unit.cost * worker.beat.work
                 frames += worker.beat.written
         return Standing(
-            done=self._earlier_done + len(self.tally.done),
-            failed=self._earlier_failed + len(self.tally.failed),
-            total=self._earlier_done + self._earlier_failed + len(self._units),
+            done=self._earlier_done + len(tally.done),
+            failed=self._earlier_failed + len(tally.failed),
+            total=self._earlier_done + self._earlier_failed + len(cost),
             work=work,
             all_work=sum(cost.values()),
             frames=frames,
@@ -156,8 +131,9 @@ class Driver:
         )
 
     def _spawn(self) -> None:
-        wanted = min(self._actors, len(self._queue) + sum(worker.unit is not None for worker in self._workers))
-        while len(self._workers) < wanted:
+        busy = sum(worker.unit is not None for worker in self._workers)
+        wanted = min(self._actors, self.ledger.waiting + busy)
+        while len(self._workers) < wanted and time.monotonic() >= self._next_spawn:
             name = f"actor-{next(self._numbers)}"
             on_gpu = self.settings.device == "cuda"
             # num_cpus=0 beside a GPU: asking for both would leave GPUs idle on nodes with few CPUs.
@@ -167,10 +143,10 @@ class Driver:
 
     def _assign(self) -> None:
         for worker in self._workers:
-            if self._queue and worker.ready is not None and worker.unit is None:
-                worker.unit = self._queue.popleft()
+            if self.ledger.waiting and worker.ready is not None and worker.unit is None:
+                worker.unit = self.ledger.take()
                 worker.call = worker.handle.annotate.remote(worker.unit)
-        if not self._queue:
+        if not self.ledger.waiting:
             self._let_go([worker for worker in self._workers if worker.unit is None])
 
     def _settle(self, worker: Worker) -> None:
@@ -178,120 +154,80 @@ class Driver:
         call, worker.call = worker.call, None
         try:
             answer = ray.get(call)
-        except WORKER_LOST as error:
-            self._lost(worker, error)
         except errors.RayTaskError as error:
             self._broken(worker, error)
+        except errors.RayError as error:  # an actor is gone; several of these are no RayActorError
+            self._lost(worker, error)
         else:
             if isinstance(answer, Ready):
                 worker.ready = answer
                 self._spawn_failures = 0
-            elif isinstance(answer, UnitDone):
-                self._done(worker, answer)
-            else:
-                self._failed(worker, answer)
+                return
+            unit, worker.unit = worker.unit, None
+            if isinstance(answer, UnitDone):
+                self.ledger.done(unit, answer)
+                return
+            self.ledger.failed(unit, answer, worker.name, self.settings.device)
+            if answer.error_class in BROKEN_ACTOR_CLASSES:
+                self._let_go([worker])
 
-    def _done(self, worker: Worker, answer: UnitDone) -> None:
-        unit, worker.unit = worker.unit, None
-        self.tally.done.append(answer)
-        self.tally.replaced += answer.outcome == "replaced"
-        self._judge(None)
-        if answer.outcome == "replaced":
-            self.progress.note(f"{unit.row.video_id}: an earlier attempt had published other masks; they are replaced")
-        if answer.status == "truncated":
-            self.progress.note(
-                f"{unit.row.video_id}: truncated, {answer.frames} frames annotated (see the videos table)"
-            )
-
-    def _failed(self, worker: Worker, answer: UnitFailed) -> None:
-        unit, worker.unit = worker.unit, None
-        trusted = self._breaker.closed_for_good
-        self._judge(answer.error_class)
-        if answer.error_class in ENVIRONMENT_CLASSES and not trusted:
-            # Not marked as failed: the fault lies outside the video, and may lie outside all of them.
-            self._undecided.append(unit)
-            self.progress.note(f"{unit.row.video_id}: {answer.error_class}: {_first_line(answer.message)}")
+    def _lost(self, worker: Worker, error: errors.RayError) -> None:
+        """The actor is gone, or must be treated so: its handle is never used again."""
+        self._drop(worker)
+        ray.kill(worker.handle)
+        if worker.unit is None:
+            self._could_not_start(worker, error)
             return
-        record = self._records[unit.unit_id] = self._records[unit.unit_id].failed()
-        self._give_up(
-            unit,
-            worker,
-            attempt=record.attempts,
-            stage=answer.stage,
-            error_class=answer.error_class,
-            cause="exception",
-            message=answer.message,
-            frames_done=answer.frames_done,
+        self.ledger.died(
+            worker.unit,
+            cause_of_death(error),
+            message=str(error),
+            stage=worker.beat.stage,
+            frames_done=worker.beat.done,
+            actor=worker.name,
+            device=self.settings.device,
         )
 
-    def _judge(self, error_class: str | None) -> None:
-        """Tells the breaker; once the environment has proved to work, the units it failed are tried again."""
-        self._breaker = self._breaker.after(error_class)
-        if self._breaker.closed_for_good and self._undecided:
-            self._queue.extendleft(self._undecided)
-            self._undecided.clear()
-
-    def _lost(self, worker: Worker, error: Exception) -> None:
-        """The actor is gone; what it worked on goes back into the queue unless it has done this before."""
-        unit = worker.unit
-        self._drop(worker)
-        if unit is None:
-            self._spawn_failures += 1
-            self.progress.note(f"{worker.name} died while starting: {_first_line(error)}")
-            return
-        preempted = bool(getattr(error, "preempted", False))
-        by_node = isinstance(error, errors.NodeDiedError) or preempted or "node" in _first_line(error).lower()
-        before = self._records[unit.unit_id]
-        record = self._records[unit.unit_id] = before.lost() if by_node else before.struck()
-        cause = "node-lost" if by_node else "actor-died"
-        if isinstance(error, errors.OutOfMemoryError):
-            cause = "out-of-memory"
-        facts = {
-            "attempt": record.attempts,
-            "stage": worker.beat.stage,
-            "error_class": cause,
-            "cause": cause,
-            "message": str(error),
-            "frames_done": worker.beat.done,
-        }
-        if record.finished:
-            self._give_up(unit, worker, **facts)
-        else:
-            self.progress.note(f"{worker.name} died ({cause}) at {unit.row.video_id}: trying again")
-            row = failure_row(unit, terminal=False, actor=worker.name, **facts)
-            publish_failure(self.storage, row, self.settings.config)
-            self._queue.appendleft(unit)
-
     def _broken(self, worker: Worker, error: errors.RayTaskError) -> None:
-        """An exception out of an actor: starting failed, or our own bug. Never a strike against a video."""
-        unit, worker.unit = worker.unit, None
-        self._spawn_failures += 1
-        self.progress.note(f"{worker.name}: {_first_line(error.cause or error)}")
-        if unit is not None:
-            self._queue.appendleft(unit)
+        """An exception out of an actor: it could not start, or it is broken while it had a unit."""
         self._let_go([worker])
+        if worker.unit is None:
+            self._could_not_start(worker, error.cause or error)
+            return
+        facts = {"message": str(error), "stage": worker.beat.stage, "frames_done": worker.beat.done}
+        self.ledger.died(worker.unit, "actor-died", actor=worker.name, device=self.settings.device, **facts)
 
-    def _give_up(self, unit: Unit, worker: Worker, **facts) -> None:
-        row = failure_row(unit, terminal=True, actor=worker.name, device=self.settings.device, **facts)
-        publish_failure(self.storage, row, self.settings.config)
-        self.tally.failed.append((unit, facts["error_class"], facts["message"]))
-        self.progress.note(f"{unit.row.video_id}: failed ({facts['error_class']}): {_first_line(facts['message'])}")
+    def _could_not_start(self, worker: Worker, error: object) -> None:
+        self._spawn_failures += 1
+        self._next_spawn = time.monotonic() + min(60.0, 2.0**self._spawn_failures)
+        self.progress.note(f"{worker.name} could not start: {first_line(error)}")
+        ready = sum(worker.ready is not None for worker in self._workers)
+        if self._spawn_failures >= SPAWN_FAILURES and ready:
+            self._actors, self._spawn_failures = ready, 0
+            self.progress.note(f"going on with {ready} actor(s)")
 
     def _must_stop(self) -> ExitCode | None:
-        if self._breaker.open(len(self._units)):
-            self.progress.note(
-                "stopped: the first units all failed for reasons outside the videos. Mend what is said above and run "
-                "the same command again; no video was marked as failed"
-            )
-            return ExitCode.CIRCUIT_BREAKER
+        if self.ledger.broken:
+            return self._break("several units in a row failed for reasons outside the videos")
         if self._spawn_failures >= SPAWN_FAILURES:
-            self.progress.note(f"stopped: {SPAWN_FAILURES} actors in a row could not start")
-            return ExitCode.CIRCUIT_BREAKER
+            return self._break(f"{SPAWN_FAILURES} actors in a row could not start")
+        now = time.monotonic()
+        if self._workers and all(w.ready is None and now - w.started > self._ready_seconds for w in self._workers):
+            return self._break(
+                f"no actor was ready within {self._ready_seconds:g} s: has the cluster what they ask for?"
+            )
         if self._signal is not None:
             working = any(worker.unit for worker in self._workers)
-            if self._signals > 1 or not working or time.monotonic() - self._signal_at > self._drain_seconds:
+            if self._signals > 1 or not working or now - self._signal_at > self._drain_seconds:
                 return self._signal_code()
         return None
+
+    def _break(self, why: str) -> ExitCode:
+        self.progress.note(
+            f"stopped: {why}. Mend what is said above and run the same command again; "
+            "no video was marked as failed for it"
+        )
+        return ExitCode.CIRCUIT_BREAKER
 
     def _on_signal(self, number: int, _frame) -> None:
         self._signals += 1
@@ -312,7 +248,7 @@ class Driver:
                     continue
                 try:
                     worker.beat = ray.get(worker.asked)
-                except (*WORKER_LOST, errors.RayTaskError):
+                except errors.RayError:
                     pass  # its unit's own call brings the news
             worker.asked = worker.handle.beat.remote()
 
@@ -333,7 +269,7 @@ class Driver:
             )
 
     def _let_go(self, workers: Sequence[Worker]) -> None:
-        closing = [worker.handle.close.remote() for worker in workers if worker.ready and worker.unit is None]
+        closing = [worker.handle.close.remote() for worker in workers if worker.ready and worker.call is None]
         if closing:
             ray.wait(closing, num_returns=len(closing), timeout=5)
         for worker in workers:
@@ -344,6 +280,10 @@ class Driver:
         self._workers = [other for other in self._workers if other is not worker]
 
 
-def _first_line(error: object) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+def cause_of_death(error: errors.RayError) -> str:
+    """out-of-memory (the unit's own doing), node-lost (nobody's), or actor-died."""
+    if isinstance(error, errors.OutOfMemoryError):
+        return "out-of-memory"
+    # Ray says so in the middle of a long message: the class is ActorDiedError for a lost node, too.
+    lost = isinstance(error, errors.NodeDiedError) or getattr(error, "preempted", False)
+    return "node-lost" if lost or "node has died" in str(error) else "actor-died"

@@ -11,7 +11,9 @@ from schemas.failures import short_message
 from stcn_core.prompts import PromptError
 
 # Not the video's fault: when the first units all end like this, the run stops instead of marking videos as failed.
-ENVIRONMENT_CLASSES = frozenset({"permission", "storage", "internal"})
+ENVIRONMENT_CLASSES = frozenset({"permission", "storage", "device"})
+# After these the actor itself is not to be trusted: it is replaced.
+BROKEN_ACTOR_CLASSES = frozenset({"device", "internal"})
 
 
 def error_class(error: BaseException) -> str:
@@ -26,6 +28,8 @@ def error_class(error: BaseException) -> str:
         (PermissionError, "permission"),
         (OSError, "storage"),
     )
+    if isinstance(error, RuntimeError) and "CUDA error" in str(error):
+        return "device"  # sticky: every later call of this process fails too
     return next((name for kind, name in kinds if isinstance(error, kind)), "internal")
 
 

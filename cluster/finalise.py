@@ -31,18 +31,19 @@ def row_name(table: str, video_id: str) -> str:
     return f"{table}/{videos_schema.file_name(video_id)}"
 
 
-def failure_name(unit_id: str, attempt: int, terminal: bool) -> str:
-    """Where a failed attempt's row lies. The name says whether it was the end, so that a resume need not open it."""
-    return f"failures/{unit_id}-{attempt:03d}-{'final' if terminal else 'retried'}.parquet"
+def failure_name(unit_id: str, attempt: int, terminal: bool, cause: str) -> str:
+    """Where a failed attempt's row lies. The name says what it was, so that a resume need not open it."""
+    kind = "final" if terminal else "lost" if cause == "node-lost" else "retried"
+    return f"failures/{unit_id}-{attempt:03d}-{kind}.parquet"
 
 
-def finalise_published(storage: Storage, unit_id: str) -> None:
-    """Derives the rows of a unit whose actor died after publishing its masks."""
+def finalise_published(storage: Storage, unit_id: str) -> dict:
+    """Derives the rows of a unit whose actor died after publishing its masks; returns the `videos` row."""
     with storage.open_input(shard_name(unit_id)) as file:
-        finalise_shard(storage, file, {"finished_at": datetime.datetime.now(datetime.UTC)})
+        return finalise_shard(storage, file, {"finished_at": datetime.datetime.now(datetime.UTC)})
 
 
-def finalise_shard(storage: Storage, shard: Path | io.IOBase, measured: Mapping[str, object]) -> None:
+def finalise_shard(storage: Storage, shard: Path | io.IOBase, measured: Mapping[str, object]) -> dict:
     """Publishes the rows that follow from one finished shard. measured: timings and the like, known to its maker."""
     with pq.ParquetFile(shard) as file:
         record = json.loads(file.metadata.metadata[VIDEO_KEY])
@@ -50,11 +51,17 @@ def finalise_shard(storage: Storage, shard: Path | io.IOBase, measured: Mapping[
         tracks = _tracks(file, record["video_id"], objects)
     publish_rows(storage, row_name("tracks", record["video_id"]), tracks_schema, tracks)
     publish_rows(storage, row_name("videos", record["video_id"]), videos_schema, [{**record, **measured}])
+    return record
 
 
 def publish_failure(storage: Storage, row: Mapping[str, object], config: RunConfig) -> None:
     """One row of `failures`; a terminal one also becomes the video's row, with status `failed`."""
-    publish_rows(storage, failure_name(row["unit_id"], row["attempt"], row["terminal"]), failures_schema, [dict(row)])
+    publish_rows(
+        storage,
+        failure_name(row["unit_id"], row["attempt"], row["terminal"], row["cause"]),
+        failures_schema,
+        [dict(row)],
+    )
     if row["terminal"]:
         video = {name: row[name] for name in ("video_id", "video", "unit_id", "actor", "device", "message")}
         video |= {"status": "failed", "finished_at": row["happened_at"], "mask_rows": 0, "frames_annotated": 0}

@@ -21,7 +21,6 @@ class Heartbeat:
 
     def __init__(self) -> None:
         self.beat = Beat()
-        self.last_work = Beat()  # where the last unit ended, for a failure's row
 
     def start(self, unit_id: str) -> None:
         self.beat = Beat(unit_id=unit_id, stage="fetch")
@@ -39,5 +38,4 @@ class Heartbeat:
         )
 
     def idle(self) -> None:
-        self.last_work = self.beat
         self.beat = Beat()

@@ -7,12 +7,12 @@ again, and anything that would give other masks gives another id.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
-from schemas.manifest import VideoRow
 
 from cluster.source import SourceStat
+from schemas.manifest import VideoRow
 from schemas.run_config import RunConfig
 from schemas.urls import public_url
 
@@ -36,28 +36,35 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True)
 class Unit:
-    """One video's work. cost is a guess in bytes of source, used for order and time left only."""
+    """One video's work. cost is a guess in bytes of source, used for order and time left only.
+
+    found: the video and all its masks were there when the plan was made. A unit that was not found fails in its actor,
+    with the reason.
+    """
 
     unit_id: str
     row: VideoRow
     source: SourceStat
     cost: float
+    found: bool = True
 
 
 def unit_id(row: VideoRow, source: SourceStat, masks: Mapping[str, SourceStat], config: RunConfig) -> str:
     """32 hex digits over video id, the source's size and version, the prompts' content and the settings."""
     prompts = []
     for prompt in row.prompts:
-        version = None
+        content, version = json.loads(prompt.to_json()), None
         if prompt.mask is not None:
-            stat = masks[prompt.mask]
-            version = [stat.exists, stat.size, stat.version]
-        prompts.append([prompt.to_json(), version])
+            # By content, not by URL: a presigned URL is another one every day.
+            del content["mask"]
+            version = [masks[prompt.mask].exists, masks[prompt.mask].size, masks[prompt.mask].version]
+        prompts.append([content, version])
     record = {
         "video_id": row.video_id,
         "source": [source.exists, source.size, source.version],
         "prompts": prompts,
         "range": [row.start, row.end, row.stride],
+        "labels": row.labels,
         "settings": config.fingerprint(),
     }
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:32]
@@ -70,7 +77,9 @@ def make_plan(
     units = []
     for row in rows:
         source = sources[row.video]
-        units.append(Unit(unit_id(row, source, masks, config), row, source, float(max(source.size or 0, 1))))
+        found = source.exists and all(masks[prompt.mask].exists for prompt in row.prompts if prompt.mask is not None)
+        cost = float(max(source.size or 0, 1))
+        units.append(Unit(unit_id(row, source, masks, config), row, source, cost, found))
     return sorted(units, key=lambda unit: (-unit.cost, unit.row.video_id))
 
 
@@ -89,6 +98,19 @@ def plan_table(units: Sequence[Unit]) -> pa.Table:
         for unit in units
     ]
     return pa.Table.from_pylist(rows, PLAN_SCHEMA)
+
+
+def keep_published(units: Sequence[Unit], earlier: pa.Table | None, published: set[str]) -> list[Unit]:
+    """A video that is published stays done when its source is gone or cannot be looked up any more."""
+    if earlier is None:
+        return list(units)
+    before = dict(zip(earlier["video_id"].to_pylist(), earlier["unit_id"].to_pylist(), strict=True))
+    return [
+        replace(unit, unit_id=before[unit.row.video_id])
+        if not unit.found and before.get(unit.row.video_id) in published
+        else unit
+        for unit in units
+    ]
 
 
 def merge_plans(units: Sequence[Unit], earlier: pa.Table | None, published: set[str]) -> pa.Table:

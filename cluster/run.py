@@ -16,10 +16,11 @@ import ray
 
 from cluster.actor import ActorSettings
 from cluster.checkpoint_fetch import fetch_checkpoint
-from cluster.driver import Driver, Tally
+from cluster.driver import Driver
 from cluster.exit_codes import ExitCode
 from cluster.finalise import failure_name, finalise_published
-from cluster.plan import PlanError, Unit, make_plan, merge_plans
+from cluster.ledger import Tally, first_line
+from cluster.plan import PlanError, Unit, keep_published, make_plan, merge_plans
 from cluster.progress import Progress, duration
 from cluster.ray_session import connect
 from cluster.resume import OutputState, Todo, sort_out
@@ -89,9 +90,10 @@ def plan_run(storage: Storage, rows: Sequence[VideoRow], config: RunConfig, opti
     earlier = None
     if storage.exists(PLAN_NAME):
         earlier = pq.read_table(pa.BufferReader(storage.read(PLAN_NAME)))
-    state = OutputState.of(list(storage.list("masks")))
+    published = set(OutputState.of(list(storage.list("masks"))).published)
+    units = keep_published(units, earlier, published)
     try:
-        table = merge_plans(units, earlier, set(state.published))
+        table = merge_plans(units, earlier, published)
     except PlanError as error:
         raise SettingsRefused(str(error)) from error
     sink = pa.BufferOutputStream()
@@ -122,7 +124,11 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     if todo.work:
         if not probe.shared:
             raise OSError(f"{storage.url} is visible to this process only; actors need storage that all processes see")
-        tally, code = _drive(request, config, storage, todo, state, say)
+        try:
+            tally, code = _drive(request, config, storage, todo, state, say)
+        except OSError as error:
+            say(f"stopped: {first_line(error)}")
+            code = ExitCode.CIRCUIT_BREAKER
     _sum_up(storage, units, todo, tally, code, time.monotonic() - started, say)
     return request.failed_videos_exit if code == ExitCode.FAILED_VIDEOS else int(code)
 
@@ -155,7 +161,6 @@ def _drive(
             todo.work,
             {unit.unit_id: state.record(unit.unit_id, forgive) for unit in todo.work},
             settings,
-            storage,
             progress,
             actors=actors,
             drain_seconds=request.drain_seconds,
@@ -163,15 +168,28 @@ def _drive(
         )
         code = driver.run()
         progress.close()
-        return driver.tally, code
+        return driver.ledger.tally, code
     finally:
         ray.shutdown()
 
 
 def _stat_all(urls: Iterable[str], options: Mapping) -> dict[str, SourceStat]:
+    """Looks every URL up. One that cannot be looked up is left to its unit to fail at, unless all cannot."""
     ordered = sorted(urls)
     with ThreadPoolExecutor(STAT_THREADS) as pool:
-        return dict(zip(ordered, pool.map(lambda url: stat_source(url, dict(options)), ordered), strict=True))
+        found = list(pool.map(lambda url: _stat(url, options), ordered))
+    problems = [item for item in found if isinstance(item, OSError)]
+    if problems and len(problems) == len(ordered):
+        raise problems[0]
+    nothing = SourceStat(False, False, None, None)
+    return {url: nothing if isinstance(item, OSError) else item for url, item in zip(ordered, found, strict=True)}
+
+
+def _stat(url: str, options: Mapping) -> SourceStat | OSError:
+    try:
+        return stat_source(url, dict(options))
+    except (OSError, ValueError) as error:
+        return error if isinstance(error, OSError) else OSError(str(error))
 
 
 def _to_retry(storage: Storage, units: Sequence[Unit], state: OutputState, asked: str | None) -> dict[str, str] | None:
@@ -181,7 +199,7 @@ def _to_retry(storage: Storage, units: Sequence[Unit], state: OutputState, asked
     classes = {}
     for unit in units:
         if unit.unit_id in state.failed and unit.unit_id not in state.published:
-            name = failure_name(unit.unit_id, state.failed[unit.unit_id], terminal=True)
+            name = failure_name(unit.unit_id, state.failed[unit.unit_id], terminal=True, cause="")
             row = pq.read_table(pa.BufferReader(storage.read(name)), columns=["error_class"])
             classes[unit.unit_id] = row["error_class"][0].as_py()
     return {unit_id: kind for unit_id, kind in classes.items() if asked in ("", kind)}
@@ -223,7 +241,10 @@ def _sum_up(
         "seconds": round(seconds, 3),
         "frames_per_second": round(frames / seconds, 3) if seconds else None,
     }
-    storage.publish(SUMMARY_NAME, json.dumps(summary, indent=2).encode())
+    try:
+        storage.publish(SUMMARY_NAME, json.dumps(summary, indent=2).encode())
+    except OSError as error:
+        say(f"the summary cannot be written: {first_line(error)}")
     say(
         f"{summary['done']} of {len(units)} videos done, {summary['failed']} failed, {summary['left']} left; "
         f"{frames} frames in {duration(seconds)} ({frames / max(seconds, 1e-9):.1f} frames/s, start-up included)"

@@ -128,9 +128,9 @@ def _copy(fs: Any, path: str, target: Path, size: int | None, progress: Callable
 
 
 def _folder_stat(fs: Any, path: str) -> SourceStat:
-    files = [(entry_name(e), e["size"] or 0) for e in list_folder(fs, path) if e["type"] == "file"]
+    files = [(entry_name(e), e["size"] or 0, _version(e)) for e in list_folder(fs, path) if e["type"] == "file"]
     digest = hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()
-    return SourceStat(True, True, sum(size for _, size in files), digest)
+    return SourceStat(True, True, sum(size for _, size, _ in files), digest)
 
 
 def _version(entry: Mapping[str, Any]) -> str | None:

@@ -4,17 +4,16 @@ import contextlib
 import datetime
 import hashlib
 import json
-import platform
+import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
+from cluster.failure import error_class
 from cluster.finalise import VIDEO_KEY, finalise_shard, shard_name
 from cluster.frame_grid import FrameGrid
 from cluster.frame_store import FrameStore
@@ -23,45 +22,23 @@ from cluster.plan import Unit, settings_json, video_record
 from cluster.prefetch import ahead
 from cluster.shard import ShardWriter
 from cluster.source import fetch_source, read_source
-from cluster.storage import Storage
 from cluster.video import FrameReader, frame_times, probe_video, working_size
+from cluster.workbench import Workbench, offline_settings
 from schemas import masks as masks_schema
 from schemas.metadata import file_metadata
-from schemas.run_config import RunConfig
+from schemas.urls import public_url
 from stcn_core.burn_in import BurnInChoice
 from stcn_core.checkpoint import file_sha256
 from stcn_core.masks import ObjectMask
-from stcn_core.network import STCN
 from stcn_core.offline import OfflineSegmenter
 from stcn_core.prompts import PromptError, PromptSet, resolve_prompts
 from stcn_core.propagation import Propagation
-from stcn_core.settings import OfflineSettings
+
+log = logging.getLogger(__name__)
 
 DECODE_AHEAD = 16  # frames in the queue between decoder and network
 # Shares of a unit's time for the progress bar: a burn-in visit encodes values, a final frame mostly does not.
 COLLECT_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Workbench:
-    """What an actor holds for all its units."""
-
-    network: STCN
-    config: RunConfig
-    storage: Storage
-    device: str
-    threads: int
-    scratch: Path
-    actor: str
-    ram_bytes: int
-    input_options: dict = field(default_factory=dict)
-
-    def device_profile(self) -> str:
-        """What masks are promised equal for: device model, threads, precision, versions. One line of JSON."""
-        model = torch.cuda.get_device_name() if self.device.startswith("cuda") else cpu_model()
-        profile = {"device": model, "threads": self.threads, "precision": self.config.precision}
-        profile |= {name: version(name) for name in ("torch", "framepump", "av", "numpy")}
-        return json.dumps(profile, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -76,12 +53,24 @@ class UnitDone:
     outcome: str  # of the publish: created, same, replaced
 
 
+@dataclass(frozen=True)
+class UnitFailed:
+    """The answer of a unit that failed in an orderly way. Plain values: no exception crosses Ray."""
+
+    unit_id: str
+    error_class: str
+    stage: str
+    message: str
+    frames_done: int
+
+
 class UnitRun:
     """The state of one unit while it is worked on. `annotate` is the whole way."""
 
     def __init__(self, unit: Unit, bench: Workbench, heartbeat: Heartbeat) -> None:
         self.unit, self.bench, self.heartbeat = unit, bench, heartbeat
         self.started = time.monotonic()
+        self.path: Path | None = None
         self.seconds: dict[str, float] = {}
         self.grid = FrameGrid.of(unit.row, bench.config)
         self.notes: list[str] = []
@@ -93,7 +82,7 @@ class UnitRun:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="unit-", dir=self.bench.scratch)))
             with self._timed("fetch"):
-                path = fetch_source(self.unit.row.video, folder, self.bench.input_options)
+                path = self.path = fetch_source(self.unit.row.video, folder, self.bench.input_options)
             self.heartbeat.stage("probe")
             self.info = probe_video(path)
             self.source = (self.info.height, self.info.width)
@@ -105,7 +94,7 @@ class UnitRun:
             if self.settings.burn_in_passes:
                 results = self._offline(path, store)
             else:
-                results = self._segmenter(None).causal_pass(self._final_frames(path))
+                results = self._segmenter(None).causal_pass(self._causal_frames(path))
             with self._timed("final"):
                 frames = self._write(results, writer)
             return self._publish(path, writer, frames)
@@ -119,16 +108,17 @@ class UnitRun:
             try:
                 return self.times.frame_at(seconds)
             except ValueError as error:
+                if (self.info.frames_declared or 0) - self.times.hidden > len(self.times):
+                    return len(self.times)  # lost with the end of a damaged file; `_require` judges that
                 raise PromptError(f"prompt at {seconds:.3f} s: {error}") from error
 
         def load(url: str) -> bytes:
             try:
                 return read_source(url, self.bench.input_options)
             except FileNotFoundError as error:
-                raise PromptError(f"mask {url} does not exist") from error
+                raise PromptError(f"mask {public_url(url)} does not exist") from error
 
-        prompts = resolve_prompts(self.unit.row.prompts, self.source, frame_at, load)
-        return prompts
+        return resolve_prompts(self.unit.row.prompts, self.source, frame_at, load)
 
     def _offline(self, path: Path, store: FrameStore) -> Iterator[tuple[int, list[ObjectMask]]]:
         with self._timed("burn_in"):
@@ -201,6 +191,13 @@ class UnitRun:
         self.reader = FrameReader(path, self.info, self.size, self.grid.start, self.grid.end, self.grid.stride)
         return ahead(self.reader, DECODE_AHEAD)
 
+    def _causal_frames(self, path: Path) -> Iterator[tuple[int, np.ndarray]]:
+        """The frames to be annotated and, in their places, prompted frames that are not among them."""
+        self.reader = self.grid.reading(path, self.info, self.size, set(self.prompts.frames))
+        for frame, picture in ahead(self.reader, DECODE_AHEAD):
+            if frame in self.grid or frame in self.prompts.frames:
+                yield frame, picture
+
     def _write(self, results: Iterator[tuple[int, list[ObjectMask]]], writer: ShardWriter) -> int:
         expected = getattr(self, "collected", None) or self.info.frames_declared or 0
         first = getattr(self, "final_from", 0.0)
@@ -208,6 +205,8 @@ class UnitRun:
         labels = {object_id: self.unit.row.label_of(object_id) for object_id in self.prompts.object_ids}
         frames = 0
         for frame, masks in results:
+            if frame not in self.grid:
+                continue  # a prompt of a causal run that lies between or outside the frames to be annotated
             frames += 1
             timed = self.times is not None and frame < len(self.times)
             for mask in masks:
@@ -328,21 +327,6 @@ class UnitRun:
             self.seconds[name] = time.monotonic() - start
 
 
-def cpu_model() -> str:
-    """The processor's name where the system tells it, otherwise its architecture."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def offline_settings(config: RunConfig) -> OfflineSettings:
-    """The part of the run's settings that the algorithm takes. Raises ValueError on values out of range."""
-    names = OfflineSettings.__dataclass_fields__
-    return OfflineSettings(**{name: getattr(config, name) for name in names if hasattr(config, name)})
-
-
 def source_sha256(path: Path) -> str:
     """Hex SHA-256 of a file, or of the names and hashes of a folder's files."""
     if path.is_file():
@@ -354,9 +338,20 @@ def source_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def annotate_unit(unit: Unit, bench: Workbench, heartbeat: Heartbeat) -> UnitDone:
-    """One unit, whole. See UnitRun.annotate."""
+def annotate_unit(unit: Unit, bench: Workbench, heartbeat: Heartbeat) -> UnitDone | UnitFailed:
+    """One unit, whole. Whatever goes wrong with it is an answer, not an exception."""
+    run = UnitRun(unit, bench, heartbeat)
     try:
-        return UnitRun(unit, bench, heartbeat).annotate()
+        return run.annotate()
+    except Exception as error:
+        kind = error_class(error)
+        text = str(error)
+        if kind == "internal":
+            log.exception("%s: %s failed", bench.actor, unit.row.video_id)
+            text = f"{type(error).__name__}: {error}"
+        if run.path is not None:
+            text = text.replace(str(run.path), public_url(unit.row.video))
+        beat = heartbeat.beat
+        return UnitFailed(unit.unit_id, kind, beat.stage, public_url(text), beat.done)
     finally:
         heartbeat.idle()

@@ -161,7 +161,7 @@ class FrameReader:
             try:
                 image = load_image(self.path / names[index], self.size, (self.info.height, self.info.width))
             except VideoError as error:
-                self.error = f"frame {index}: {error}"
+                self.error = f"frame {index}: {names[index]} {error.reason}"
                 return
             self.decoded = index + 1
             yield index, image.frame

@@ -12,10 +12,10 @@ import sys
 from cluster.exit_codes import ExitCode
 from cluster.run import RunRequest, SettingsRefused, checkpoint_identity, run
 from cluster.source import list_manifest_rows, read_source
-from cluster.unit import offline_settings
+from cluster.workbench import offline_settings
 from schemas.manifest import VideoRow, parse_manifest
 from schemas.run_config import RunConfig
-from schemas.urls import parent
+from schemas.urls import file_name, parent, public_url
 from stcn_core.settings import MEMORY_POLICIES, OfflineSettings
 
 MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
@@ -95,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         rows = manifest_rows(args)
         name, sha256, notes = checkpoint_identity(args.checkpoint, args.input_options)
         config = run_config(args, name, sha256)
+        check_ranges(rows, config)
     except (ValueError, OSError) as error:  # ManifestError and CheckpointError among them
         return _refuse(error, ExitCode.BAD_ARGUMENTS)
     if not args.checkpoint:
@@ -126,20 +127,20 @@ def main(argv: list[str] | None = None) -> int:
 def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:
     """The rows that the arguments choose. Raises ManifestError, ValueError, OSError."""
     url = args.manifest
-    if url.lower().endswith(MANIFEST_SUFFIXES):
+    if file_name(public_url(url)).lower().endswith(MANIFEST_SUFFIXES):
         if args.prompt_masks:
-            raise ValueError(f"--prompt-masks goes with a folder or glob of videos; {url} has prompts of its own")
+            raise ValueError(f"--prompt-masks goes with a folder or glob; {public_url(url)} has prompts of its own")
         rows = parse_manifest(url, read_source(url, args.input_options), parent(url))
     else:
         rows = list_manifest_rows(url, prompt_masks=args.prompt_masks, options=args.input_options)
     if args.only:
         unknown = set(args.only) - {row.video_id for row in rows}
         if unknown:
-            raise ValueError(f"--only {sorted(unknown)[0]}: no such video_id in {url}")
+            raise ValueError(f"--only {sorted(unknown)[0]}: no such video_id in {public_url(url)}")
         rows = [row for row in rows if row.video_id in args.only]
     rows = list(rows)[: args.limit]
     if not rows:
-        raise ValueError(f"{url} names no video")
+        raise ValueError(f"{public_url(url)} names no video")
     return rows
 
 
@@ -155,6 +156,17 @@ def run_config(args: argparse.Namespace, checkpoint: str, sha256: str) -> RunCon
     if config.end is not None and config.end <= (config.start or 0):
         raise ValueError(f"--end {config.end} must be greater than --start {config.start or 0}")
     return config
+
+
+def check_ranges(rows: list[VideoRow], config: RunConfig) -> None:
+    """Raises ValueError where a row's range and the run's contradict each other."""
+    for row in rows:
+        start = (row.start if row.start is not None else config.start) or 0
+        end = row.end if row.end is not None else config.end
+        if end is not None and end <= start:
+            raise ValueError(
+                f"row {row.row} ({row.video_id}): with --start and --end there is no frame from {start} to {end}"
+            )
 
 
 def _refuse(error: Exception, code: ExitCode) -> int:

@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from schemas import metadata
 from schemas.metadata import column
+from schemas.urls import public_url
 
 NAME = "stcn-failures"
 VERSION = "1.0.0"
@@ -33,8 +34,10 @@ SCHEMA = metadata.described_schema(
 
 
 def short_message(text: str) -> str:
-    """`text` cut to MESSAGE_BYTES bytes of UTF-8; the beginning and the end stay, the middle goes."""
-    data = text.encode("utf-8", "backslashreplace")
+    """`text` cut to MESSAGE_BYTES bytes of UTF-8; the beginning and the end stay, the middle goes.
+
+    Whatever looks like a credential in a URL is left out."""
+    data = public_url(text).encode("utf-8", "backslashreplace")
     if len(data) <= MESSAGE_BYTES:
         return data.decode()
     half = (MESSAGE_BYTES - 5) // 2

@@ -75,9 +75,9 @@ class MemoryBank:
         self._partly_known: dict[int, tuple[bool, ...]] = {}  # random-token: frames where some object is not valid
         if settings.memory_policy == "random-token":
             self._element_frame = torch.zeros(0, self.padded, dtype=torch.int64, device=device)
-        self._pinned: list[int] = self._grow(pinned)
-        self._recent: list[int] = self._grow(settings.recent_frames)
-        self._bank: list[int] = self._grow(min(self.capacity, GROWTH) if self.unbounded else self.capacity)
+        ring, bank_slots = settings.recent_frames, min(self.capacity, GROWTH) if self.unbounded else self.capacity
+        slots = self._grow(pinned + ring + bank_slots)  # at once: growing copies
+        self._pinned, self._recent, self._bank = slots[:pinned], slots[pinned : pinned + ring], slots[pinned + ring :]
 
     def bank_frames(self) -> list[int]:
         """The frames in the bank, by slot."""

@@ -49,43 +49,53 @@ class OnlineSegmenter:
         """Probabilities [1 + objects, h, w] float32 of one frame; objects not begun yet have zero.
 
         picture uint8 RGB [h, w, 3]; given and seeds: object position (0-based) -> uint8 mask [h, w]. Where masks
-        are given, the other objects' predictions yield to them (STCN's rule for late objects).
+        are given, the other objects' predictions yield to them (STCN's rule for late objects). Seeds (boxes) only start
+        their objects: the masks of this frame are predicted.
         """
         given, seeds = dict(given or {}), dict(seeds or {})
         encoded = self.propagation.encode([frame], [picture])
-        told = {**seeds, **given}
-        active = [k for k, known in enumerate(self.memory.known()) if known and k not in told]
+        if seeds:
+            self._seed(encoded, {**seeds, **given}, seeds)
+        active = [k for k, known in enumerate(self.memory.known()) if known and k not in given]
         full = torch.zeros(self.memory.objects, *self.propagation.padded_size, device=self.propagation.device)
         if active:
             full[active] = self.propagation.segment(encoded, self.memory, active)[0, 1:]
-        if told:
-            masks = torch.stack([torch.as_tensor(mask) for mask in told.values()])
-            padded = self.propagation.padding.add(masks.to(full.device).float())
+        if given:
+            padded = self._padded(given)
             full[:, padded.any(0)] = 0
-            full[list(told)] = padded
-            begun = sorted({*active, *told})  # the others stay exactly zero
+            full[list(given)] = padded
+            begun = sorted({*active, *given})  # the others stay exactly zero
             full[begun] = soft_aggregate(full[begun])[1:]
-        self._memorise(encoded, full, given, seeds, active)
+        self._memorise(encoded, full, given, active)
         self._steps += 1
         background = (1 - full.sum(0, keepdim=True)).clamp(min=0)
         return self.propagation.unpad(torch.cat((background, full)))
 
-    def _memorise(self, encoded: EncodedFrames, full: Tensor, given: dict, seeds: dict, active: list[int]) -> None:
+    def _padded(self, masks: Mapping[int, np.ndarray]) -> Tensor:
+        """uint8 masks [h, w] -> float [len(masks), H, W]."""
+        stack = torch.stack([torch.as_tensor(mask) for mask in masks.values()])
+        return self.propagation.padding.add(stack.to(self.propagation.device).float())
+
+    def _seed(self, encoded: EncodedFrames, told: Mapping[int, np.ndarray], seeds: Mapping[int, np.ndarray]) -> None:
+        """Boxes start their objects: they stay in memory, as nothing better is known of the object's beginning."""
+        full = torch.zeros(self.memory.objects, *self.propagation.padded_size, device=self.propagation.device)
+        full[list(told)] = self._padded(told)
+        values = self.propagation.value(encoded, soft_aggregate(full)[1:])
+        valid = [k in seeds for k in range(self.memory.objects)]
+        self.memory.seed(encoded.frames[0], encoded.features.key[0], values, valid)
+
+    def _memorise(self, encoded: EncodedFrames, full: Tensor, given: Mapping, active: list[int]) -> None:
         frame, objects = encoded.frames[0], range(self.memory.objects)
-        known = [k in active or k in given or k in seeds for k in objects]
+        known = [k in active or k in given for k in objects]
         # Counted in frames fed: a stride of 5 would otherwise memorise each of them, or with another start none.
         every = self._steps % self.settings.memory_every == 0
-        if not any(known) or not (given or seeds or every or self.settings.recent_frames):
+        if not any(known) or not (given or every or self.settings.recent_frames):
             return
         values = self.propagation.value(encoded, full)
         key = encoded.features.key[0]
         if given:
             self.memory.pin(frame, key, values, [k in given for k in objects])
-        if seeds:
-            self.memory.seed(frame, key, values, [k in seeds for k in objects])
-        if given or seeds:
-            return
-        if every:
+        elif every:
             position = self.memory.admit(frame)
             if position is not None:
                 self.memory.memorise(position, frame, key, values, known)

@@ -16,6 +16,7 @@ from PIL import Image
 from rlemasklib import RLEMask
 
 from schemas.prompt import Prompt
+from schemas.urls import public_url
 
 VOID = 255
 # Grey PNGs hold either 0 and 255 or small object numbers; values between these are anti-aliased edges.
@@ -126,8 +127,8 @@ def _masks(
 ) -> list[tuple[int, np.ndarray, bool]]:
     """(object id, mask, guessed) of one prompt."""
     if prompt.mask is not None:
-        labels = read_label_png(load(prompt.mask), prompt.mask)
-        _check_size(labels.shape, size, f"mask {prompt.mask}")
+        labels = read_label_png(load(prompt.mask), public_url(prompt.mask))
+        labels = _fit(labels, size, f"mask {public_url(prompt.mask)}")
         return [(object_id, mask, False) for object_id, mask in _by_object(labels, prompt)]
     object_id = prompt.object_id
     if object_id is None:
@@ -150,16 +151,25 @@ def _by_object(labels: np.ndarray, prompt: Prompt) -> list[tuple[int, np.ndarray
     present = [int(value) for value in np.unique(labels) if value]
     if prompt.object_id is None:
         if not present:
-            raise PromptError(f"mask {prompt.mask} is empty: give an object_id to say who is absent")
+            raise PromptError(f"mask {public_url(prompt.mask)} is empty: give an object_id to say who is absent")
         return [(value, (labels == value).astype(np.uint8)) for value in present]
     if prompt.object_id in present:
         return [(prompt.object_id, (labels == prompt.object_id).astype(np.uint8))]
     if len(present) > 1:
         raise PromptError(
-            f"mask {prompt.mask} has the labels {present}, but not {prompt.object_id}: "
+            f"mask {public_url(prompt.mask)} has the labels {present}, but not {prompt.object_id}: "
             "give one of them as object_id, or none for all of them"
         )
     return [(prompt.object_id, (labels != 0).astype(np.uint8))]
+
+
+def _fit(labels: np.ndarray, size: tuple[int, int], what: str) -> np.ndarray:
+    """Labels of the video's size. One pixel more or less is rounding (480p DAVIS has masks of 853 for 854 columns):
+    the last row or column is dropped or repeated."""
+    if max(abs(found - wanted) for found, wanted in zip(labels.shape, size, strict=True)) > 1:
+        _check_size(labels.shape, size, what)
+    grown = np.pad(labels, [(0, max(0, w - f)) for f, w in zip(labels.shape, size, strict=True)], mode="edge")
+    return grown[: size[0], : size[1]]
 
 
 def _check_size(found: tuple[int, ...], size: tuple[int, int], what: str) -> None:

@@ -15,7 +15,8 @@ from cluster.heartbeat import Heartbeat
 from cluster.plan import make_plan
 from cluster.source import stat_source
 from cluster.storage import Storage
-from cluster.unit import Workbench, annotate_unit
+from cluster.unit import annotate_unit
+from cluster.workbench import Workbench
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 from schemas.run_config import RunConfig

@@ -16,16 +16,17 @@ def test_lost_nodes_are_no_strike_but_capped():
     assert record.lost().finished
 
 
-def test_breaker_opens_on_the_environment_only_and_before_any_success():
+def test_breaker_opens_on_the_environment_failing_several_units_in_a_row():
     breaker = Breaker()
     for _ in range(3):
         assert not breaker.open(10)
         breaker = breaker.after("storage")
     assert breaker.open(10)
-    assert not Breaker().after(None).after("storage").after("storage").after("storage").open(10)
-    assert not Breaker().after("not-a-video").after("missing").after("prompt").open(10)
+    assert not Breaker().after("storage").after("storage").after(None).after("storage").open(10)
+    assert not Breaker().after("not-a-video").after("missing").after("prompt").after("internal").open(10)
 
 
 def test_breaker_judges_a_short_run_by_all_of_it():
     assert Breaker().after("permission").open(1)
     assert not Breaker().after("missing").open(1)
+    assert not Breaker().open(0)

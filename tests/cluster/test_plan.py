@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.plan import PlanError, make_plan, merge_plans, plan_table, unit_id
+from cluster.plan import PlanError, keep_published, make_plan, merge_plans, plan_table, unit_id
 from cluster.source import SourceStat
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
@@ -64,3 +64,21 @@ def test_appended_rows_extend_a_plan_and_changed_videos_are_refused_once_publish
     assert merge_plans(changed, first, set())["unit_id"].to_pylist() == [changed[0].unit_id]
     with pytest.raises(PlanError, match="changed since: a"):
         merge_plans(changed, first, set(first["unit_id"].to_pylist()))
+
+
+def test_a_presigned_mask_url_may_change():
+    other = replace(ROW, prompts=(Prompt(frame=0, object_id=1, mask="https://host/m.png?signature=2"),))
+    assert unit_id(other, STAT, {"https://host/m.png?signature=2": STAT}, CONFIG) == identity()
+
+
+def test_a_published_video_stays_done_when_its_source_is_gone():
+    stats = {ROW.video: STAT, "m.png": STAT}
+    first = merge_plans(make_plan([ROW], stats, stats, CONFIG), None, set())
+    published = set(first["unit_id"].to_pylist())
+    gone = {**stats, ROW.video: SourceStat(False, False, None, None)}
+    units = make_plan([ROW], gone, gone, CONFIG)
+    assert not units[0].found
+    kept = keep_published(units, first, published)
+    assert {unit.unit_id for unit in kept} == published
+    merge_plans(kept, first, published)
+    assert keep_published(units, first, set())[0].unit_id == units[0].unit_id

@@ -20,9 +20,9 @@ NAMES = [
     row_name("tracks", "video 0"),
     shard_name(UNITS[1].unit_id),
     row_name("videos", "video 1"),
-    failure_name(UNITS[2].unit_id, 1, False),
-    failure_name(UNITS[2].unit_id, 2, True),
-    failure_name(UNITS[3].unit_id, 1, False),
+    failure_name(UNITS[2].unit_id, 1, False, "actor-died"),
+    failure_name(UNITS[2].unit_id, 2, True, "actor-died"),
+    failure_name(UNITS[3].unit_id, 1, False, "actor-died"),
     "masks/.tmp-123",
     "masks/not a unit.parquet",
 ]
@@ -49,3 +49,16 @@ def test_a_death_in_an_earlier_run_still_counts():
     record = OutputState.of(NAMES).record(UNITS[3].unit_id, forgive=False)
     assert (record.attempts, record.strikes) == (1, 1)
     assert record.struck().finished
+
+
+def test_a_lost_node_in_an_earlier_run_is_no_strike():
+    names = [failure_name(UNITS[4].unit_id, number, False, "node-lost") for number in (1, 2, 3)]
+    record = OutputState.of(names).record(UNITS[4].unit_id, forgive=False)
+    assert (record.attempts, record.strikes, record.losses) == (3, 0, 3)
+
+
+def test_published_masks_beside_a_failure_are_finalised_again():
+    """The row of `videos` may say failed, although the masks came out."""
+    names = [*NAMES, failure_name(UNITS[0].unit_id, 1, True, "exception")]
+    todo = sort_out(UNITS, OutputState.of(names), None)
+    assert ids(todo.done) == [0, 1] and ids(todo.finalise) == [0, 1]

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from cluster.unit import offline_settings
+from cluster.workbench import offline_settings
 from schemas.run_config import RunConfig
 from stcn_core.settings import OfflineSettings
 

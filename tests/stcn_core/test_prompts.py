@@ -190,13 +190,13 @@ def test_complete_and_empty_masks_say_absent() -> None:
     assert set(result.frames[9].given) == {1, 3} and not result.frames[9].given[1].any()
 
 
-MASK = {"m": palette(LABELS), "empty": palette(0 * LABELS), "wide": palette(np.ones((12, 18), np.uint8))}
+MASK = {"m": palette(LABELS), "empty": palette(0 * LABELS), "wide": palette(np.ones((12, 19), np.uint8))}
 
 
 @pytest.mark.parametrize(
     ("prompts", "parts"),
     [
-        ([Prompt(frame=0, mask="wide")], ["mask wide is 18x12", "video 17x12", "resize"]),
+        ([Prompt(frame=0, mask="wide")], ["mask wide is 19x12", "video 17x12", "resize"]),
         ([Prompt(frame=0, object_id=1, rle=rle(np.ones((17, 12), np.uint8)))], ["prompt 1", "12x17", "resize"]),
         ([Prompt(frame=0, object_id=1, rle=(*SIZE, b"zzzz"))], ["prompt 1", "damaged", "compressed counts"]),
         ([Prompt(frame=0, object_id=1, rle=(*SIZE, b""))], ["prompt 1", "damaged"]),
@@ -269,3 +269,12 @@ def test_a_thin_object_is_not_lost() -> None:
     small = shrink_mask(mask, (48, 86))
     assert small.sum() == 1 and small[500 * 48 // 1080, 0] == 1
     assert not shrink_mask(0 * mask, (48, 86)).any()
+
+
+@pytest.mark.parametrize("shape", [(12, 16), (13, 18), (11, 17)])
+def test_one_pixel_more_or_less_is_rounding(shape: tuple[int, int]) -> None:
+    labels = np.ones(shape, np.uint8)
+    labels[:, -1] = 2
+    (here,) = resolve(Prompt(frame=0, mask="m"), m=grey(labels)).frames.values()
+    union = np.maximum.reduce(list(here.given.values()))
+    assert union.shape == SIZE and union.all()
