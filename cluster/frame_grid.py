@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.manifest import VideoRow
-
 from cluster.video import FrameReader, VideoInfo
+from schemas.manifest import VideoRow
 from schemas.run_config import RunConfig
 
 
