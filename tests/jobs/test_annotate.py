@@ -135,12 +135,10 @@ def test_a_video_that_kills_two_actors_is_given_up_and_the_others_finish(corpus:
     killed: list[int] = []
     deadline = time.monotonic() + 150
     while len(killed) < 2 and time.monotonic() < deadline:
-        # An actor has a scratch folder of its own, and in it one for the unit that it works on.
-        working = len(list(scratch.glob("stcn-scratch-*/unit-*")))
-        fresh = [pid for pid in actors_below(child.pid) if pid not in killed]
-        if working > len(killed) and fresh:
-            killed += fresh
-            for pid in fresh:
+        # An actor's scratch folder has its process id in its name, and holds a folder for the unit it works on.
+        for pid in actors_below(child.pid):
+            if pid not in killed and list(scratch.glob(f"stcn-scratch-*-{pid}-*/unit-*")):
+                killed.append(pid)
                 kill(pid)
         time.sleep(0.05)
     _, said = child.communicate(timeout=180)
