@@ -3,7 +3,7 @@
     python -m jobs.demo --output demo-output
 
 Renders sample videos with known masks, annotates them with two CPU actors and the bundled network, measures J and F,
-draws an overlay video and a contact sheet. About three minutes on two cores.
+draws an overlay video and a contact sheet. About four minutes on two cores.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     first = SAMPLES[0].video_id
     steps = (
         ["jobs.annotate", "--manifest", manifest, "--output", masks, "--actors", "2", "--threads", "1"]
-        + ["--resolution", "240"],
+        + ["--burn-in-frames", "100", "--memory-frames", "50"],
         ["jobs.evaluate", "--masks", masks, "--truth", out / "truth", "--json", scores],
         ["jobs.render", "--masks", masks, "--video", out / "videos" / f"{first}.mp4", "--video-id", first]
         + ["--to", out / "overlay.mp4", "--contact-sheet", out / "contact-sheet.png"],
