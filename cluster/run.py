@@ -82,15 +82,16 @@ def lock_config(storage: Storage, config: RunConfig) -> None:
         )
 
 
-def plan_run(storage: Storage, rows: Sequence[VideoRow], config: RunConfig, options: Mapping) -> list[Unit]:
-    """Looks every source and mask up, makes the plan and writes it. Raises SettingsRefused."""
+def plan_run(
+    storage: Storage, rows: Sequence[VideoRow], config: RunConfig, options: Mapping, published: set[str]
+) -> list[Unit]:
+    """Looks every source and mask up, makes the plan and writes it. published: unit ids. Raises SettingsRefused."""
     masks = {prompt.mask for row in rows for prompt in row.prompts if prompt.mask is not None}
     stats = _stat_all({row.video for row in rows} | masks, options)
     units = make_plan(rows, stats, stats, config)
     earlier = None
     if storage.exists(PLAN_NAME):
         earlier = pq.read_table(pa.BufferReader(storage.read(PLAN_NAME)))
-    published = set(OutputState.of(list(storage.list("masks"))).published)
     units = keep_published(units, earlier, published)
     try:
         table = merge_plans(units, earlier, published)
@@ -112,10 +113,10 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     probe = storage.probe()
     say(probe.message)
     lock_config(storage, config)
-    units = plan_run(storage, rows, config, request.input_options)
     state = OutputState.of(
         [name for table in ("masks", "failures", "videos", "tracks") for name in storage.list(table)]
     )
+    units = plan_run(storage, rows, config, request.input_options, set(state.published))
     todo = sort_out(units, state, _to_retry(storage, units, state, request.retry_failed))
     for unit in todo.finalise:
         finalise_published(storage, unit.unit_id)

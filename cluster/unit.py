@@ -71,6 +71,8 @@ class UnitRun:
         self.unit, self.bench, self.heartbeat = unit, bench, heartbeat
         self.started = time.monotonic()
         self.path: Path | None = None
+        self.collected = 0  # frames to be annotated, once a burn-in has counted them
+        self.final_from = 0.0  # share of the unit's work done when the final pass begins
         self.seconds: dict[str, float] = {}
         self.grid = FrameGrid.of(unit.row, bench.config)
         self.notes: list[str] = []
@@ -141,7 +143,7 @@ class UnitRun:
         choice = BurnInChoice(settings.seed, unit.row.video_id, settings.burn_in_passes, settings.visited_frames)
         reader = self.grid.reading(path, self.info, self.size, wanted)
         self.heartbeat.stage("decode", self.info.frames_declared or 0)
-        found, self.collected = set(), 0
+        found = set()
         for frame, picture in ahead(reader, DECODE_AHEAD):
             self.heartbeat.step()
             kept, dropped = False, []
@@ -199,8 +201,8 @@ class UnitRun:
                 yield frame, picture
 
     def _write(self, results: Iterator[tuple[int, list[ObjectMask]]], writer: ShardWriter) -> int:
-        expected = getattr(self, "collected", None) or self.info.frames_declared or 0
-        first = getattr(self, "final_from", 0.0)
+        expected = self.collected or self.info.frames_declared or 0
+        first = self.final_from
         self.heartbeat.stage("final", expected, first)
         labels = {object_id: self.unit.row.label_of(object_id) for object_id in self.prompts.object_ids}
         frames = 0

@@ -83,9 +83,7 @@ def test_killed_midway_and_run_again(corpus: tuple[Path, Path], reference: Path,
     child = subprocess.Popen(
         command, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
-    while not list(output.glob("masks/*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_first_shard(output)
     for pid in [child.pid, *descendants(child.pid)]:
         kill(pid)
     child.wait()
@@ -104,9 +102,7 @@ def test_an_actor_killed_at_work_is_replaced(corpus: tuple[Path, Path], referenc
     output = tmp_path / "out"
     command = annotate_command(*corpus[:1], output, corpus[1], "--actors", "1")
     child = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    deadline = time.monotonic() + 120
-    while not list(output.glob("masks/*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_first_shard(output)
     for pid in actors_below(child.pid):
         kill(pid)
     _, said = child.communicate(timeout=180)
@@ -222,9 +218,7 @@ def test_drains_after_sigterm(corpus: tuple[Path, Path], reference: Path, tmp_pa
     output = tmp_path / "out"
     command = annotate_command(*corpus[:1], output, corpus[1], "--actors", "1")
     child = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    deadline = time.monotonic() + 120
-    while not list(output.glob("masks/*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_first_shard(output)
     child.send_signal(signal.SIGTERM)
     _, said = child.communicate(timeout=120)
     assert child.returncode in (143, 0), said
@@ -245,3 +239,10 @@ def test_bad_arguments_and_manifests_stop_before_anything_starts(corpus: tuple[P
     assert annotate(*corpus[:1], tmp_path / "out", wrong).returncode == 2
     assert annotate(*corpus[:1], tmp_path / "out", corpus[1], "--only", "nobody").returncode == 2
     assert annotate(*corpus[:1], tmp_path / "out", corpus[1], "--group-frames", "3").returncode == 2
+
+
+def wait_for_first_shard(output: Path) -> None:
+    """At most two minutes; the assertions that follow say what was there."""
+    deadline = time.monotonic() + 120
+    while not list(output.glob("masks/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.02)
