@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stcn_core.masks import ObjectMask, frame_masks, label_frame
+from stcn_core.labels import label_frame
+from stcn_core.masks import ObjectMask, frame_masks
 from stcn_core.memory import MemoryBank
 from stcn_core.online import OnlineSegmenter
 from stcn_core.prompts import FramePrompts, PromptSet, shrink_mask

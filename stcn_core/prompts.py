@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from math import floor
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
 from rlemasklib import RLEMask
 
@@ -117,6 +115,10 @@ def shrink_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Mask [H, W] of 0 and 1 -> uint8 [h, w]: pixels covered by half or more. A thin object is not lost altogether."""
     if mask.shape == tuple(size):
         return mask
+    # Only here, so that reading prompts needs no torch.
+    import torch
+    import torch.nn.functional as F
+
     covered = F.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="area")[0, 0].numpy()
     small = covered >= 0.5
     return (small if small.any() else covered > 0).astype(np.uint8)

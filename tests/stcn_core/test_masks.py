@@ -1,11 +1,10 @@
-"""Labels, scores and run-length codes against numpy and pycocotools."""
+"""Run-length codes against pycocotools, and which masks are written."""
 
 import numpy as np
 import pytest
-import torch
 from pycocotools import mask as coco
 
-from stcn_core.masks import encode_mask, frame_masks, label_frame
+from stcn_core.masks import encode_mask, frame_masks
 
 
 def blobs(height: int, width: int, seed: int) -> np.ndarray:
@@ -52,37 +51,6 @@ def test_bytes_equal_pycocotools(name: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (480, 854)])
 def test_an_empty_mask_is_no_row(size: tuple[int, int]) -> None:
     assert encode_mask(np.zeros(size, bool), 1, 0.5, False) is None
-
-
-@pytest.mark.parametrize("objects", [1, 3, 255, 256, 300])
-def test_labels_and_scores_against_numpy(objects: int) -> None:
-    draw = torch.Generator().manual_seed(objects)
-    probabilities = torch.softmax(3 * torch.randn(1 + objects, 12, 20, generator=draw), 0)
-    labels, scores = label_frame(probabilities, (12, 20))
-    expected = probabilities.numpy().argmax(0)
-    assert np.array_equal(labels, expected)
-    assert labels.dtype == (np.uint8 if objects < 256 else np.int32)
-    assert scores.shape == (objects,)
-    for k in range(objects):
-        inside = probabilities[k + 1].numpy()[expected == k + 1]
-        assert scores[k] == pytest.approx(inside.mean(dtype=np.float64) if inside.size else 0, abs=1e-7)
-
-
-def test_probabilities_are_upsampled_before_the_argmax() -> None:
-    """Half-pixel centres, edges repeated: align_corners False, by hand in one dimension."""
-    probabilities = torch.tensor([[0.9, 0.4], [0.1, 0.6]])[:, None, :]  # [2, 1, 2]
-    labels, scores = label_frame(probabilities, (2, 8))
-    positions = np.clip((np.arange(8) + 0.5) / 4 - 0.5, 0, 1)
-    foreground = 0.1 + positions * 0.5
-    assert np.array_equal(labels[0], foreground > 0.5) and np.array_equal(labels[1], labels[0])
-    assert labels[0].sum() not in (0, 4, 8)  # not what labels upsampled afterwards would give
-    assert scores[0] == pytest.approx(foreground[foreground > 0.5].mean(), abs=1e-6)
-
-
-def test_background_wins_ties() -> None:
-    labels, scores = label_frame(torch.full((3, 4, 4), 1 / 3), (4, 4))
-    assert not labels.any()
-    assert scores.tolist() == [0, 0]
 
 
 def test_frame_masks_in_the_order_of_ids() -> None:

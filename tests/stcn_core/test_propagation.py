@@ -5,7 +5,7 @@ import pytest
 import torch
 from made_networks import TINY, moving_squares, random_network, square_labels
 
-from stcn_core.masks import label_frame
+from stcn_core.labels import label_frame
 from stcn_core.memory import MemoryBank
 from stcn_core.network import NetworkConfig
 from stcn_core.propagation import Propagation
