@@ -1,6 +1,7 @@
 """When each frame is shown, read from the container's packets without decoding the video."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from cluster.container import first_frame, open_video
 from cluster.video_error import VideoError
 
 VP8_SHOW_FRAME = 0x10  # RFC 6386, 9.1: bit 4 of the frame tag
+MAX_KEYFRAME_GAP = 3000  # packets; past that, seeking decodes about as much as starting over
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,8 +21,9 @@ class FrameTimes:
 
     `pts` int64 [n]: presentation timestamps as the container has them, in its time base (for a raw stream without
     timestamps: the frame number). `time_s` float64 [n]: seconds since the first displayed frame. `seekable`: whether
-    frame i can be found by its timestamp (no duplicates, none negative, in one piece, every packet a frame). `hidden`:
-    how many packets are no displayed frame (edit list, VP8 references, before the first decodable frame); a container's
+    frame i can be found by its timestamp (no duplicates, none negative, in one piece, every packet a frame) at a cost
+    that does not grow with the video (a keyframe at least every `MAX_KEYFRAME_GAP` packets). `hidden`: how many
+    packets are no displayed frame (edit list, VP8 references, before the first decodable frame); a container's
     declared count includes them.
     """
 
@@ -54,12 +57,14 @@ class _Stamps:
     pts: list[int | None]
     dts: list[int | None]
     hidden: int = 0  # packets that are decoded but never shown
+    keyframe_gap: int = 0  # most packets in a row without a keyframe
 
 
-def frame_times(path: Path) -> FrameTimes | None:
+def frame_times(path: Path, progress: Callable[[int], None] | None = None) -> FrameTimes | None:
     """Times of the frames of the video at `path`, index i for the i-th frame that `FrameReader` gives; None for a
     folder of images. Packets that an edit list hides do not count, nor those before the first decodable frame (a
     broadcast recording cut in the middle). In a damaged file frames may be missing, and later times shift.
+    `progress(packets)` is called for every packet read.
 
     Raises VideoError: missing, not-a-video, no-video-stream, zero-frames, unsupported.
     """
@@ -67,12 +72,13 @@ def frame_times(path: Path) -> FrameTimes | None:
     if path.is_dir():
         return None
     with open_video(path) as (container, stream):
-        stamps = _read_stamps(container, stream)
+        stamps = _read_stamps(container, stream, progress or (lambda packets: None))
         time_base = Fraction(stream.time_base)
         rate = stream.guessed_rate or stream.average_rate
     if not stamps.pts:
         raise VideoError(path, "zero-frames", "holds a video stream without frames")
-    return times_from_stamps(stamps.pts, stamps.dts, time_base, rate, _first_shown(path), stamps.hidden)
+    times = times_from_stamps(stamps.pts, stamps.dts, time_base, rate, _first_shown(path), stamps.hidden)
+    return replace(times, seekable=times.seekable and stamps.keyframe_gap <= MAX_KEYFRAME_GAP)
 
 
 def times_from_stamps(
@@ -134,13 +140,16 @@ def _split_at_jumps(pts: list[int], dts: list[int | None]) -> list[np.ndarray]:
     return [stamps[start:end] for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
-def _read_stamps(container, stream) -> _Stamps:
-    stamps = _Stamps([], [])
+def _read_stamps(container, stream, progress: Callable[[int], None]) -> _Stamps:
+    stamps, since_keyframe = _Stamps([], []), 0
     vp8 = stream.codec_context.name == "vp8"
     try:
         for packet in container.demux(stream):
             if packet.size == 0:  # the flush packet, or "as before" in AVI
                 continue
+            since_keyframe = 0 if packet.is_keyframe else since_keyframe + 1
+            stamps.keyframe_gap = max(stamps.keyframe_gap, since_keyframe)
+            progress(len(stamps.pts))
             # An edit list hides packets; VP8 has alternate references, which are only decoded.
             if packet.is_discard or (vp8 and not bytes(packet)[0] & VP8_SHOW_FRAME):
                 stamps.hidden += 1

@@ -4,7 +4,7 @@ framepump decodes (Sarandi, framepump 0.5); PyAV, which it brings, reads what fr
 declared frames.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,8 @@ class FrameReader:
     fewer frames on more cores where it breaks off. `threaded` turns them on, for files that are known to be sound
     (the pixels are the same). `seek` lets a far `start` be reached by timestamp, always threaded; turn it off for
     files that are known to be damaged. `times`, where the caller has them, saves reading them again to seek.
+    `progress(decoded, blind)` is called from the decode loop itself, for every decoded frame, wanted or not; `blind`:
+    up to so many frames are now passed without a call (framepump reads the packets of the whole file to seek).
 
     Raises VideoError (decode, zero-frames) from the first step only, when there is no frame to yield at all.
     """
@@ -123,17 +125,13 @@ class FrameReader:
         threaded: bool = False,
         seek: bool = True,
         times: FrameTimes | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ):
         self.path, self.info = Path(path), info
         self.size = (info.height, info.width) if size is None else (int(size[0]), int(size[1]))
-        self.start, self.end = int(start or 0), None if end is None else int(end)
-        self.stride = 1 if stride is None else int(stride)
-        if self.start < 0 or self.stride < 1 or (self.end is not None and self.end <= self.start):
-            raise ValueError(
-                f"{printable(str(path))}: no frames from start {start} to end {end} with stride {stride}; "
-                "start must be >= 0, end > start, stride >= 1"
-            )
+        self.start, self.end, self.stride = check_range(path, start, end, stride)
         self.threaded, self.seek, self._times = threaded, seek, times
+        self._progress = progress or (lambda decoded, blind: None)
         self.decoded = 0
         self.error: str | None = None
         self.image_names = list_images(self.path) if info.kind == "images" else None
@@ -164,6 +162,7 @@ class FrameReader:
                 self.error = f"frame {index}: {names[index]} {error.reason}"
                 return
             self.decoded = index + 1
+            self._progress(self.decoded, 0)
             yield index, image.frame
         self.decoded = len(names) if self.end is None else min(self.end, len(names))
 
@@ -202,13 +201,16 @@ class FrameReader:
         """Yields (index, frame as stored [h, w, 3]) from source frame `following` on; counts `decoded`."""
         for index, frame in enumerate(self._frames(seekable)[: self.end]):
             self.decoded = max(self.decoded, index + 1)
+            self._progress(index + 1, 0)
             if index >= following and (index - following) % self.stride == 0:
                 yield index, frame
 
     def _sought(self, following: int) -> Iterator[tuple[int, np.ndarray]]:
         """The same, reaching `following` by its timestamp."""
+        self._progress(self.decoded, len(self._times))
         for index, frame in enumerate(self._frames(None)[following : self.end], start=following):
             self.decoded = max(self.decoded, index + 1)
+            self._progress(index + 1, 0)
             if (index - following) % self.stride == 0:
                 yield index, frame
 
@@ -223,7 +225,7 @@ class FrameReader:
     def _packet_times(self) -> FrameTimes | None:
         if self._times is None:
             try:
-                self._times = frame_times(self.path)
+                self._times = frame_times(self.path, lambda packets: self._progress(self.decoded, 0))
             except VideoError:
                 return None
         return self._times
@@ -236,6 +238,18 @@ class FrameReader:
         times = self._packet_times()
         there = 0 if times is None else len(times)
         return self.decoded < (there if self.end is None else min(there, self.end))
+
+
+def check_range(path: Path, start: int | None, end: int | None, stride: int | None) -> tuple[int, int | None, int]:
+    """(start, end, stride) without the Nones that have a default. Raises ValueError where no frame can be meant."""
+    first, step = int(start or 0), 1 if stride is None else int(stride)
+    last = None if end is None else int(end)
+    if first < 0 or step < 1 or (last is not None and last <= first):
+        raise ValueError(
+            f"{printable(str(path))}: no frames from start {start} to end {end} with stride {stride}; "
+            "start must be >= 0, end > start, stride >= 1"
+        )
+    return first, last, step
 
 
 def _words(error: Exception) -> str:

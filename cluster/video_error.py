@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-ERROR_CLASSES = ("missing", "not-a-video", "no-video-stream", "zero-frames", "unsupported", "decode")
+ERROR_CLASSES = (
+    "missing", "not-a-video", "no-video-stream", "zero-frames", "unsupported", "decode",
+    "decoder-crash", "decoder-stall",
+)  # fmt: skip
 
 
 class VideoError(Exception):
