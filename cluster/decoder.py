@@ -71,7 +71,11 @@ class Decoder:
     def close(self) -> None:
         """Ends the child. A closed decoder takes no more requests."""
         self._closed = True
+        self._requests += 1  # ends frames that are still being read
         self._drop()
+        if self._ring is not None:
+            os.close(self._ring)
+            self._ring = None
 
     @property
     def pid(self) -> int | None:
@@ -119,14 +123,20 @@ class Decoder:
                 return event["done"]
 
     def _request(self, path: Path, **command: Any) -> int:
-        """Sends a request to an idle child; returns its number."""
+        """Sends a request to an idle child; returns its number. A child that was lost while idle is replaced."""
         self._requests += 1
         self._patience = 0.0
-        try:
-            self._child.send({**command, "path": str(path)})
-        except (ChildDied, ChildSilent) as error:
-            raise self._lost(path, "taking the request", error) from None
-        self._answering = True
+        for last in (False, True):
+            try:
+                self._child.send({**command, "path": str(path)})
+                self._answering = True
+                self._child.receive(self.stall_seconds)
+                break
+            except (ChildDied, ChildSilent) as error:
+                lost = self._lost(path, "taking the request", error)
+                if last:
+                    raise lost from None
+                self._ready()
         return self._requests
 
     def _ready(self) -> None:
@@ -144,7 +154,8 @@ class Decoder:
             if self._child is not None and not self._child.alive():
                 self._drop()
         if self._child is None:
-            self._ring = memory_file("frames")
+            if self._ring is None:
+                self._ring = memory_file("frames")
             try:
                 self._child = ChildProcess(CHILD, self.start_seconds, (self._ring,))
             except (ChildDied, ChildSilent) as error:
@@ -195,9 +206,6 @@ class Decoder:
         if self._child is not None:
             self._child.kill()
             self._child = None
-        if self._ring is not None:
-            os.close(self._ring)
-            self._ring = None
 
 
 class Frames:
@@ -215,7 +223,7 @@ class Frames:
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         """Raises VideoError as FrameReader does, DecoderCrash, DecoderStall, and RuntimeError once a later request
-        has ended these frames."""
+        or `Decoder.close` has ended these frames."""
         self.decoded, self.error = 0, None
         decoder, pixels = self._decoder, self.size[0] * self.size[1] * 3
         slots = max(LEAST_SLOTS, min(decoder.depth, RING_BYTES // max(pixels, 1)))
@@ -241,7 +249,7 @@ class Frames:
                     del picture  # not kept alive while waiting for the next
             finally:
                 decoder._leave(number)
-        raise RuntimeError(f"{printable(str(self.path))}: a later request to the decoder ended these frames")
+        raise RuntimeError(f"{printable(str(self.path))}: a later request, or closing the decoder, ended these frames")
 
     @contextlib.contextmanager
     def _ring(self, size: int) -> Iterator[mmap.mmap]:

@@ -35,6 +35,7 @@ class DecoderChild:
             command = self.link.command()
             if command["do"] not in tasks:
                 continue  # came too late: these frames have ended
+            self.link.send(begun=command["do"])
             try:
                 self.link.send(done=tasks[command["do"]](Path(command["path"]), command))
             except VideoError as error:

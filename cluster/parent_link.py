@@ -24,7 +24,7 @@ class ParentLink:
         self._commands, self._events, life, *rest = map(int, arguments)
         self.shared = tuple(rest)
         self._buffer = bytearray()
-        self._sent = 0.0
+        self._sent = self._looked = 0.0
         self._poll = select.poll()
         self._poll.register(self._commands, select.POLLIN)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -44,13 +44,14 @@ class ParentLink:
         self._sent = time.monotonic()
 
     def silent(self) -> bool:
-        """Whether it is time for a sign of life. Also keeps what was printed from growing."""
-        if time.monotonic() - self._sent < ALIVE_S:
-            return False
-        if os.fstat(2).st_size > MAX_PRINTED:
-            with contextlib.suppress(OSError):
-                os.ftruncate(2, 0)
-        return True
+        """Whether it is time for a sign of life. Also keeps what was printed from growing without bounds."""
+        now = time.monotonic()
+        if now - self._looked >= ALIVE_S:
+            self._looked = now
+            if os.fstat(2).st_size > MAX_PRINTED:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(2, 0)
+        return now - self._sent >= ALIVE_S
 
     def command(self, wait: bool = True) -> dict[str, Any] | None:
         """The next command, or None when there is none now and `wait` is off. The parent's end ends this process."""

@@ -1,0 +1,44 @@
+"""The decoder's child with faults that a test asks for in STCN_TEST_FAULT: `NAME:FRAME`, at that frame of a request.
+
+segv: a true access to address 0. spin: a loop that holds the GIL. print: writes 100,000 lines and goes on.
+start-exit, start-hang: the child never becomes ready.
+"""
+
+import ctypes
+import os
+import re
+import sys
+import time
+
+import cluster.decoder_child as child
+from cluster.parent_link import ParentLink
+
+FAULT, _, FRAME = os.environ.get("STCN_TEST_FAULT", "none:0").partition(":")
+
+
+class FaultyReader(child.FrameReader):
+    def __iter__(self):
+        for index, frame in super().__iter__():
+            if index == int(FRAME):
+                fault()
+            yield index, frame
+
+
+def fault() -> None:
+    if FAULT == "segv":
+        ctypes.string_at(0)
+    if FAULT == "spin":
+        re.match(r"(a+)+$", "a" * 80 + "b")
+    if FAULT == "print":
+        for number in range(100_000):
+            print(f"line {number} on both streams")
+            print(f"line {number} on both streams", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    if FAULT == "start-exit":
+        sys.exit("no such library")
+    if FAULT == "start-hang":
+        time.sleep(600)
+    child.FrameReader = FaultyReader
+    child.DecoderChild(ParentLink(sys.argv[1:])).serve()
