@@ -9,7 +9,7 @@ Under `random-token` a bank slot is a mosaic once the bank is full: every elemen
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -33,6 +33,25 @@ class Slot:
     frame: int = EMPTY
     pinned: bool = False
     valid: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True)
+class BankLayout:
+    """Which slots lie where: what a bank is beside its tensors.
+
+    pinned, recent and bank are the slots' indices by part, in the parts' own order; slots all of them by index.
+    partly_known: under random-token, the frames where some object is not valid.
+    """
+
+    pinned: tuple[int, ...]
+    recent: tuple[int, ...]
+    bank: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    partly_known: dict[int, tuple[bool, ...]]
+
+    def held(self) -> list[int]:
+        """The indices of the slots that hold something."""
+        return [index for index, slot in enumerate(self.slots) if slot.frame != EMPTY]
 
 
 class MemoryBank:
@@ -133,6 +152,35 @@ class MemoryBank:
         """Empties the ring; its next slot is the first, so that a rebuilt ring is the same ring."""
         for index in self._recent:
             self._clear(index)
+        self._ring = 0
+
+    def layout(self) -> BankLayout:
+        """The layout as it is after `clear_recent`: the ring belongs to a place in the video, not to the bank."""
+        slots = [Slot() if index in self._recent else slot for index, slot in enumerate(self.slots)]
+        parts = tuple(self._pinned), tuple(self._recent), tuple(self._bank)
+        return BankLayout(*parts, tuple(slots), dict(self._partly_known))
+
+    def contents(self, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Views of one slot: keys [T, Ck + 1], values [K, T, Cv], under random-token its elements' frames [T] int64."""
+        frames = None if self._element_frame is None else self._element_frame[index, : self.tokens]
+        return self.keys[index, : self.tokens], self.values[:, index, : self.tokens], frames
+
+    def arrange(self, layout: BankLayout) -> None:
+        """Takes over another bank's layout; whoever calls writes the held slots' `contents`. From here on the bank
+        may be read, not filled further: the random draws made so far are not part of a layout."""
+        if len(layout.slots) != len(self.slots):
+            # The old storage goes before the new one comes.
+            self.keys = self.keys.new_zeros(0, *self.keys.shape[1:])
+            self.values = self.values.new_zeros(self.objects, 0, *self.values.shape[2:])
+            if self._element_frame is not None:
+                self._element_frame = self._element_frame.new_zeros(0, self.padded)
+            self.slots = []
+            self._grow(len(layout.slots))
+        for index in range(len(self.slots)):
+            self._clear(index)
+        self._pinned, self._recent, self._bank = list(layout.pinned), list(layout.recent), list(layout.bank)
+        self.slots = [replace(slot) for slot in layout.slots]
+        self._partly_known = dict(layout.partly_known)
         self._ring = 0
 
     def known(self) -> list[bool]:
@@ -241,6 +289,8 @@ class MemoryBank:
         self.keys[index] = 0
         self.keys[index, :, -1] = float("-inf")
         self.slots[index] = Slot()
+        if self._element_frame is not None:
+            self._element_frame[index] = EMPTY
 
     def _grow(self, more: int) -> list[int]:
         """Appends empty slots and returns their indices."""

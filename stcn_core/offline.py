@@ -12,11 +12,13 @@ A causal run (`burn_in_passes` 0) replaces 1 to 3 by `causal_pass`.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stcn_core.bank_file import load_bank, save_bank
 from stcn_core.labels import label_frame
 from stcn_core.masks import ObjectMask, frame_masks
 from stcn_core.memory import MemoryBank
@@ -119,6 +121,20 @@ class OfflineSegmenter:
             yield from self._group(members)
             last.extend(members)
             position += len(members)
+
+    def save_bank(self, path: Path) -> None:
+        """What the burn-in left, as a file. Raises OSError."""
+        save_bank(self.memory, path, self._bank_facts())
+
+    def load_bank(self, path: Path) -> None:
+        """In place of `memorise_prompts` and `burn_in`: the final pass of any segment gives the masks that it would
+        have given before saving. Raises ValueError where the file is damaged or belongs to another run or video."""
+        load_bank(self.memory, path, self._bank_facts())
+
+    def _bank_facts(self) -> dict[str, object]:
+        if self.memory is None:
+            raise ValueError("a causal run (--burn-in-passes 0) has no bank to save or load")
+        return {"video": self.video_id, "object ids": list(self.prompts.object_ids), "working size": list(self.size)}
 
     def rebuild_ring(self, before: Iterable[Picture]) -> None:
         """Fills the ring from the last frame of each group before a segment's first frame; empty at the start."""
