@@ -1,0 +1,29 @@
+"""What a person can do about a failed video, by the class of its error."""
+
+RETRY = "--retry-failed runs it again"
+REMEDIES = {
+    "missing": f"put the file or the mask back, or correct the manifest; {RETRY}",
+    "not-a-video": f"replace the file by a video or take it out of the manifest; {RETRY}",
+    "no-video-stream": f"the file holds only sound or data: replace it or take it out of the manifest; {RETRY}",
+    "zero-frames": f"the file or folder holds no frames: copy it again from where it came; {RETRY}",
+    "unsupported": f"convert the video (ffmpeg -i IN -c:v libx264 OUT.mp4); {RETRY}",
+    "decode": f"copy the file again or re-encode it (ffmpeg -i IN -c:v libx264 OUT.mp4); {RETRY}",
+    "decoder-crash": f"the file kills the decoder: re-encode it (ffmpeg -i IN -c:v libx264 OUT.mp4); {RETRY}",
+    "decoder-stall": f"the decoder hangs in the file, or storage is slow: re-encode it; {RETRY}",
+    "prompt": f"correct the prompt in the manifest (frame in range, mask of the video's size); {RETRY}",
+    "out-of-memory": f"give the actors more memory, or fewer per machine (--actors, --ram-mib); {RETRY}",
+    "device-out-of-memory": f"lower --memory-frames or --resolution (a new --output), or a larger GPU; {RETRY}",
+    "deadline": f"it made no progress in time: look at its machine and the file; {RETRY}",
+    "permission": f"give the job's credentials access to the file; {RETRY}",
+    "storage": f"storage failed while it was worked on: check endpoint and network; {RETRY}",
+    "device": f"the GPU failed: check its driver and health (nvidia-smi); {RETRY}",
+    "bank": f"its saved bank was lost or damaged: {RETRY}",
+    "actor-died": f"its process was killed again and again: look at the Ray logs of that machine; {RETRY}",
+    "node-lost": f"its machines went away again and again: {RETRY} on machines that stay",
+    "internal": f"a defect of this program: report it with the message in the failures table; {RETRY}",
+}
+
+
+def remedy(error_class: str) -> str:
+    """One line. Classes that are not known point to the message."""
+    return REMEDIES.get(error_class, f"read the message in the failures table; {RETRY}")

@@ -1,0 +1,81 @@
+"""How far a run is, from its output folder alone: no cluster is needed, and the run is not disturbed.
+
+    python -m jobs.status s3://bucket/masks
+    python -m jobs.status s3://bucket/masks --watch 30
+
+States: running and draining (its driver wrote less than a minute ago), stopped (its driver is gone: the same
+jobs.annotate command continues), done (every video is done or failed), waiting (nothing is published yet), or what the
+run wrote when it ended, such as drained.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+from cluster.inspection import Unreadable
+from cluster.status_report import Status, read_status
+from cluster.storage import Storage
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. `--help` is the contract."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.status",
+        description=__doc__,
+        epilog="Exit codes: 0 shown, 2 there is no such output or it cannot be read.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("output", metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
+    p.add_argument("--json", action="store_true", help="one JSON object (with --watch: one per line)")
+    p.add_argument("--watch", type=_seconds, metavar="SECONDS", help="look again every so often, until it is done")
+    p.add_argument("--output-options", type=_options, default={}, metavar="JSON", help="fsspec options of OUT")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, looks, prints. Returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        storage = Storage(args.output, args.output_options)
+        while True:
+            status = read_status(storage)
+            _print(status, args.json, args.watch is not None)
+            if args.watch is None or status.state == "done":
+                return 0
+            time.sleep(args.watch)
+    except KeyboardInterrupt:
+        return 0
+    except (OSError, Unreadable) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _print(status: Status, as_json: bool, again: bool) -> None:
+    if as_json:
+        print(json.dumps(status.to_json(), indent=None if again else 2), flush=True)
+        return
+    if again and sys.stdout.isatty():
+        print("\x1b[2J\x1b[H", end="")
+    print("\n".join(status.lines()) + ("\n" if again else ""), flush=True)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0 seconds")
+    return seconds
+
+
+def _options(text: str) -> dict:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
