@@ -36,14 +36,14 @@ class ChildSilent(Exception):
 
 
 class ChildProcess:
-    """Starts `python -m module` and waits until it is ready; used by one thread at a time.
+    """Starts `python -m module`, whose first message says that it is ready; used by one thread at a time.
 
     Gives the child what this process has: environment, `sys.path`, the open files `shared`. What the child prints
     goes to a file in memory, so that no full pipe can stop it. It dies when this process does, and ignores SIGINT and
-    SIGTERM: whoever drains this process still needs it. Raises ChildDied, ChildSilent (after `start_seconds`).
+    SIGTERM: whoever drains this process still needs it.
     """
 
-    def __init__(self, module: str, start_seconds: float, shared: tuple[int, ...] = ()):
+    def __init__(self, module: str, shared: tuple[int, ...] = ()):
         self._buffer = bytearray()
         self._printed = memory_file("printed")
         fcntl.fcntl(self._printed, fcntl.F_SETFL, fcntl.fcntl(self._printed, fcntl.F_GETFL) | os.O_APPEND)
@@ -71,11 +71,6 @@ class ChildProcess:
         finally:
             for end in (commands, events, life):
                 os.close(end)
-        try:
-            self.receive(start_seconds)
-        except BaseException:
-            self.kill()
-            raise
 
     @property
     def pid(self) -> int:

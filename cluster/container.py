@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.sidedata.sidedata import Type as SideDataType
@@ -33,15 +34,23 @@ class FirstFrame:
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
-    """The opened container and its first video stream; all other streams are discarded while demuxing.
+def open_video(
+    path: Path | str, file: BinaryIO | None = None
+) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
+    """The opened container and its first video stream; all other streams are discarded while demuxing. Where `file`
+    is given (one that can seek), it is read, and `path` only names it.
 
     Raises VideoError: missing, not-a-video, no-video-stream, unsupported.
     """
-    sniff(path)
+    if file is None:
+        sniff(path)
+    else:
+        check_head(path, file.read(SNIFFED_BYTES))
+        file.seek(0)
     try:
         # An absolute path, since FFmpeg would read "a:b.mp4" as a protocol named "a".
-        container = av.open(str(path.absolute()), metadata_errors="surrogateescape")
+        source = str(path.absolute()) if file is None else file
+        container = av.open(source, metadata_errors="surrogateescape")
     except MemoryError:
         raise VideoError(path, "unsupported", "its header asks for more memory than there is") from None
     except av.error.FFmpegError as error:
@@ -58,7 +67,7 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.vid
         container.close()
 
 
-def first_video_stream(path: Path, container: av.container.InputContainer) -> av.video.stream.VideoStream:
+def first_video_stream(path: Path | str, container: av.container.InputContainer) -> av.video.stream.VideoStream:
     if REFUSED_FORMATS & set(container.format.name.split(",")):
         raise VideoError(
             path, "unsupported", f"is a playlist or text ({container.format.name}), not one video file; list the files"
@@ -91,13 +100,18 @@ def sniff(path: Path) -> None:
             head = file.read(SNIFFED_BYTES)
     except OSError as error:
         raise VideoError(path, "missing", f"cannot be read ({error.strerror or error})") from None
+    check_head(path, head)
+
+
+def check_head(path: Path | str, head: bytes) -> None:
+    """The part of `sniff` that looks at the first `SNIFFED_BYTES`."""
     if not head:
         raise VideoError(path, "not-a-video", "is empty (0 bytes)")
     if not head.startswith(b"YUV4MPEG2") and _is_text(head):
         raise VideoError(path, "not-a-video", "is a text file, not a video")
 
 
-def first_frame(path: Path, container, stream) -> FirstFrame:
+def first_frame(path: Path | str, container, stream) -> FirstFrame:
     """Decode up to the first frame that comes out. Raises VideoError: zero-frames, decode, unsupported."""
     stream.thread_type = "SLICE"  # no frame threads: they would decode many frames for one
     packets = 0
@@ -120,7 +134,7 @@ def first_frame(path: Path, container, stream) -> FirstFrame:
     raise VideoError(path, "decode", f"not even one frame decodes ({why})")
 
 
-def describe_frame(path: Path, frame: av.VideoFrame) -> FirstFrame:
+def describe_frame(path: Path | str, frame: av.VideoFrame) -> FirstFrame:
     if frame.width * frame.height > MAX_PIXELS:
         raise VideoError(path, "unsupported", f"has frames of {frame.width}x{frame.height}, over {MAX_PIXELS} pixels")
     orientation = UPRIGHT

@@ -157,10 +157,11 @@ class Decoder:
             if self._ring is None:
                 self._ring = memory_file("frames")
             try:
-                self._child = ChildProcess(CHILD, self.start_seconds, (self._ring,))
-            except (ChildDied, ChildSilent) as error:
+                self._child = ChildProcess(CHILD, (self._ring,))
+                self._child.receive(self.start_seconds)
+            except (ChildDied, ChildSilent, OSError) as error:
                 self._drop()
-                why = f"{error}: {error.tail}" if isinstance(error, ChildDied) else f"silent for {self.start_seconds} s"
+                why = f"{error}: {error.tail}" if isinstance(error, ChildDied) else str(error) or "silent for too long"
                 raise RuntimeError(f"the decoder's child process does not start ({why})") from None
 
     def _free(self) -> None:

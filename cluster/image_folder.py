@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -47,9 +48,10 @@ def natural_key(name: str) -> tuple:
     return tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), name
 
 
-def image_size(path: Path) -> tuple[int, int, Orientation, str]:
-    """(height, width, orientation, mode) of the image, upright, from its header. Raises VideoError."""
-    with _opened(path) as image:
+def image_size(path: Path | str, file: BinaryIO | None = None) -> tuple[int, int, Orientation, str]:
+    """(height, width, orientation, mode) of the image, upright, from its header; read from `file` where it is given.
+    Raises VideoError."""
+    with _opened(path, file) as image:
         orientation = _orientation(image)
         return (*orientation.stored_size(image.height, image.width), orientation, image.mode)
 
@@ -78,9 +80,9 @@ def load_image(path: Path, size: tuple[int, int] | None = None, expected: tuple[
     return ImageFrame(np.array(frame) if not frame.flags.writeable else frame, orientation, mode)
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Path | str, file: BinaryIO | None = None) -> Image.Image:
     try:
-        return Image.open(path)
+        return Image.open(path if file is None else file)
     except FileNotFoundError:
         raise VideoError(path, "missing", "does not exist") from None
     except Exception as error:  # UnidentifiedImageError, DecompressionBombError, OSError, struct.error, ...

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 from framepump import VideoFrames
 
 from cluster.container import MAX_PIXELS, first_frame, open_video
@@ -61,16 +63,21 @@ def probe_video(path: Path) -> VideoInfo:
             codec=Path(names[0]).suffix[1:].lower(), pixel_format=mode, mirrored=orientation.mirrored,
         )  # fmt: skip
     with open_video(path) as (container, stream):
-        codec = stream.codec_context.name
-        # A raw stream has no duration, and its average is FFmpeg's default of 25; the guess reads the bitstream.
-        rates = (stream.average_rate, stream.guessed_rate)
-        rate = next(filter(None, rates if container.duration else reversed(rates)), None)
-        declared = stream.frames or None
-        if stream.duration is not None and stream.duration > 0:
-            duration = float(stream.duration * stream.time_base)
-        else:
-            duration = container.duration / 1e6 if container.duration and container.duration > 0 else None
-        first = first_frame(path, container, stream)
+        return describe_video(path, container, stream)
+
+
+def describe_video(path: Path | str, container: InputContainer, stream: VideoStream) -> VideoInfo:
+    """The same of an opened container. Raises VideoError: zero-frames, unsupported, decode."""
+    codec = stream.codec_context.name
+    # A raw stream has no duration, and its average is FFmpeg's default of 25; the guess reads the bitstream.
+    rates = (stream.average_rate, stream.guessed_rate)
+    rate = next(filter(None, rates if container.duration else reversed(rates)), None)
+    declared = stream.frames or None
+    if stream.duration is not None and stream.duration > 0:
+        duration = float(stream.duration * stream.time_base)
+    else:
+        duration = container.duration / 1e6 if container.duration and container.duration > 0 else None
+    first = first_frame(path, container, stream)
     height, width = first.orientation.stored_size(first.height, first.width)
     return VideoInfo(
         "video", height, width, first.orientation.rotation, float(rate) if rate else None, declared, duration,
