@@ -1,38 +1,63 @@
 """Connecting to Ray: the job's cluster, a cluster on this machine, or one of our own."""
 
 import os
+import re
 import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import ray
+from ray.exceptions import AuthenticationError
+
+from cluster.command_line import hide
 
 ALIVE_SECONDS = 2.0
+ANSWER_SECONDS = 10.0
+
+TOKEN_REMEDY = (
+    "`export RAY_AUTH_MODE=token` and, with the cluster's token, RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN, or "
+    "the file ~/.ray/auth_token)"
+)
+
+
+class ClusterRefused(ConnectionError):
+    """No Ray session: the message says in one line which cluster, why not, and what to do."""
 
 
 def choose_address(asked: str | None) -> str:
     """The address for ray.init: as asked; RAY_ADDRESS (set inside `ray job submit`); a live cluster on this machine
-    (as under `ray submit`); otherwise `local`, a cluster of our own.
+    (as under `ray submit`); otherwise `local`, a cluster of our own, unless `auto` was asked for: that joins or fails.
 
     Ray's own default reads the same file, but takes the address of a cluster that has stopped, and then hangs.
+    Raises ClusterRefused for `auto` where there is no cluster.
     """
-    if asked:
+    if asked and asked != "auto":
         return asked
     if os.environ.get("RAY_ADDRESS"):
         return os.environ["RAY_ADDRESS"]
-    note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
-    try:
-        address = note.read_text().strip()
-        host, _, port = address.rpartition(":")
-        with socket.create_connection((host, int(port)), ALIVE_SECONDS):
-            return address
-    except (OSError, ValueError):
-        return "local"
+    found = _live_cluster_here()
+    if found:
+        return found
+    if asked == "auto":
+        raise ClusterRefused(
+            "--address auto: no Ray cluster runs on this machine. Start one with `ray start --head`, give "
+            "--address HOST:6379, or leave --address out for a cluster of this run's own"
+        )
+    return "local"
 
 
 def connect(address: str | None, cpus: int) -> str:
-    """Starts or joins Ray and returns the address used. cpus is what a cluster of our own is given at least."""
+    """Starts or joins Ray and returns the address used. cpus is what a cluster of our own is given at least.
+
+    Where this process has RAY_AUTH_MODE unset and joins the cluster of its own machine, Ray's token authentication is
+    used if a token is there, as `ray start` does; for any other cluster Ray wants RAY_AUTH_MODE=token to be set.
+    Raises ClusterRefused where the cluster is not there, does not let us in, or has another Ray or Python.
+    """
     chosen = choose_address(address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray keeps the driver's command line with the job and shows it on its dashboard.
+    hide(sys.argv)
     common = {"log_to_driver": True, "logging_level": "warning"}
     if chosen == "local":
         ray.init(
@@ -44,9 +69,84 @@ def connect(address: str | None, cpus: int) -> str:
             runtime_env={"env_vars": _import_path()},
             **common,
         )
-    else:
+        return chosen
+    _check_answers(chosen)
+    try:
+        if chosen == _live_cluster_here():
+            _use_token_if_any()
         ray.init(address=chosen, **common)
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
+        ray.shutdown()
+        raise ClusterRefused(refusal(chosen, error)) from error
     return chosen
+
+
+def refusal(address: str, error: BaseException) -> str:
+    """One line for what ray.init raised."""
+    said = " ".join(_chain(error))
+    versions = re.search(r"Ray: (\S+)\s+Python: (\S+)\s.*?Ray: (\S+)\s+Python: (\S+)", said, re.DOTALL)
+    if "Version mismatch" in said and versions:
+        ray_there, python_there, ray_here, python_here = versions.groups()
+        return (
+            f"the cluster at {address} runs Ray {ray_there} on Python {python_there}, this process Ray {ray_here} on "
+            f"Python {python_here}: start it from an environment with the cluster's versions, or let `ray job submit` "
+            "run it on the cluster"
+        )
+    if isinstance(error, AuthenticationError) or "InvalidAuthToken" in said or "AuthenticationError" in said:
+        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+        return f"the cluster at {address} wants a token that this process lacks (RAY_AUTH_MODE {mode}): {TOKEN_REMEDY}"
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"the Ray cluster at {address} cannot be joined: {first}"
+
+
+def _check_answers(address: str) -> None:
+    """ray.init would wait minutes for a head that is not there, and means other things by other kinds of address."""
+    scheme, separator, _ = address.partition("://")
+    if separator:
+        what = "Ray Client's, which long jobs do not survive" if scheme == "ray" else "the dashboard's"
+        raise ClusterRefused(
+            f"{address} is {what}: use `ray job submit --address http://HEAD:8265 -- python -m jobs.annotate ...`, or "
+            "on a node of the cluster --address auto"
+        )
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        raise ClusterRefused(f"--address {address} is none of HOST:PORT, auto, local")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterRefused(
+            f"no Ray cluster answers at {address} ({error}): is its head up, and is 6379 (or what `ray start --port` "
+            "said) open to this machine?"
+        ) from error
+
+
+def _live_cluster_here() -> str | None:
+    """The address that the last `ray start` on this machine noted, if something listens there."""
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    try:
+        address = note.read_text().strip()
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), ALIVE_SECONDS):
+            return address
+    except (OSError, ValueError, OverflowError):
+        return None
+
+
+def _use_token_if_any() -> None:
+    """What ray.init does for the address `auto`, which alone takes the first cluster found among this machine's
+    processes, were it the wrong one."""
+    try:
+        from ray._private.authentication import authentication_token_setup as setup
+    except ImportError:
+        return  # Ray before 2.52 has no tokens
+    if hasattr(setup, "maybe_enable_token_auth_if_token_available"):
+        setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def _chain(error: BaseException | None) -> Iterator[str]:
+    while error is not None:
+        yield str(error)
+        error = error.__cause__ or error.__context__
 
 
 def _import_path() -> dict[str, str]:
