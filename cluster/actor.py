@@ -1,4 +1,4 @@
-"""The Ray actor: one per GPU (or a share of the CPU), the network loaded once, one unit at a time."""
+"""The Ray actor: one per GPU (or a share of the CPU), the network loaded once, one call at a time."""
 
 import os
 import shutil
@@ -9,9 +9,13 @@ from pathlib import Path
 
 import ray
 
+from cluster.decoder import Decoder
 from cluster.heartbeat import Beat, Heartbeat
 from cluster.plan import Unit
+from cluster.segmenter import Segmenters
 from cluster.storage import Storage
+from cluster.unit import UnitDone, UnitFailed, annotate_unit
+from cluster.workbench import Workbench
 from schemas.run_config import RunConfig
 
 SCRATCH = "stcn-scratch"
@@ -22,11 +26,12 @@ class ActorSettings:
     """What every actor is started with. Credentials are left to the environment and to storage options."""
 
     config: RunConfig
-    checkpoint: str  # URL, or "" for the bundled one
+    segmenters: Segmenters
     storage: Storage
     device: str  # cpu, cuda
     threads: int
     ram_bytes: int
+    decoder_seconds: float  # a decoder that shows no progress for so long is killed
     input_options: dict = field(default_factory=dict, repr=False)
 
 
@@ -50,44 +55,26 @@ class AnnotateActor:
 
     def ready(self) -> Ready:
         """Loads the network. Slow things are here, so that the constructor cannot fail or hang."""
-        # Ray sets OMP_NUM_THREADS=1 where an actor asks for no CPU; torch is told explicitly.
-        import torch
-
-        from cluster.checkpoint_fetch import fetch_checkpoint
-        from cluster.workbench import Workbench
-
         settings = self._settings
-        torch.set_num_threads(settings.threads)
-        if settings.device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(
-                f"{self._name}: a GPU was assigned, but torch sees none (driver too old for this torch?)"
-            )
-        scratch = self._scratch = make_scratch()
-        network, info = fetch_checkpoint(settings.checkpoint, scratch, settings.input_options)
-        if info.sha256 != settings.config.checkpoint_sha256:
-            raise RuntimeError(
-                f"{self._name}: checkpoint {info.name} has SHA-256 {info.sha256[:12]} here, "
-                f"{settings.config.checkpoint_sha256[:12]} at the driver: give a URL that all nodes read alike"
-            )
-        network = network.to(settings.device, memory_format=torch.channels_last)
+        self._scratch = make_scratch()
+        settings.segmenters.load(
+            settings.config, settings.device, settings.threads, self._scratch, settings.input_options
+        )
         self._bench = Workbench(
-            network=network,
+            segmenters=settings.segmenters,
+            decoder=Decoder(stall_seconds=settings.decoder_seconds),
             config=settings.config,
             storage=settings.storage,
-            device=settings.device,
-            threads=settings.threads,
-            scratch=scratch,
+            scratch=self._scratch,
             actor=self._name,
             ram_bytes=settings.ram_bytes,
             input_options=settings.input_options,
         )
         return Ready(socket.gethostname(), os.getpid(), settings.device)
 
-    def annotate(self, unit: Unit):
-        """UnitDone or UnitFailed. An exception out of here means that the actor itself is broken."""
-        from cluster.unit import annotate_unit
-
-        return annotate_unit(unit, self._bench, self._heartbeat)
+    def annotate(self, units: tuple[Unit, ...]) -> tuple[UnitDone | UnitFailed, ...]:
+        """The answers of the units, one after the other. An exception out of here means that the actor is broken."""
+        return tuple(annotate_unit(unit, self._bench, self._heartbeat) for unit in units)
 
     @ray.method(concurrency_group="control")
     def beat(self) -> Beat:
@@ -95,7 +82,9 @@ class AnnotateActor:
         return self._heartbeat.beat
 
     def close(self) -> None:
-        """Removes the scratch folder; the driver calls it before it lets an actor go."""
+        """Ends the decoder and removes the scratch folder; the driver calls it before it lets an actor go."""
+        if self._bench is not None:
+            self._bench.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 

@@ -1,10 +1,14 @@
 """Whose fault a lost attempt is. Pure decisions, tested without Ray.
 
 A video that fails in an orderly way (it cannot be decoded, its prompt is out of range) has failed for good: the same
-input gives the same error. An actor that dies while it works on a video is a strike against the video; two strikes are
-the end. A lost node or a preempted actor is no strike, but is capped. Errors of the environment (storage, permission,
-device) on several units in a row open the circuit breaker; the units they hit are not marked as failed, but tried again
-once another unit has shown that the environment works, and only a second such error there is the video's own.
+input gives the same error. What may be the video's doing, but also bad luck, is a strike: its decoder crashed or hung,
+the unit ran out of memory, made no progress until its deadline. Two strikes are the end. An actor that dies of unknown
+cause, a lost node and a preemption are no strikes, but are capped; two deaths at the same place of the same unit are
+no chance any more.
+
+Errors of the environment (storage, permission, device) on several units in a row open the circuit breaker; the units
+they hit are not marked as failed, but tried again once another unit has shown that the environment works, and only a
+second such error there is the video's own.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +18,21 @@ from cluster.failure import ENVIRONMENT_CLASSES
 STRIKES = 2
 LOSSES = 10
 BREAKER_UNITS = 3
+# The driver hears of an actor's place every quarter of a second once a unit is suspicious.
+PLACE_FRAMES = 3
+STRIKING = frozenset({"out-of-memory", "deadline"})  # causes of death that are strikes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a unit a death happened, as last heard of."""
+
+    stage: str
+    done: int
+
+    def near(self, other: "Place") -> bool:
+        """Whether two deaths here are one and the same death."""
+        return self.stage == other.stage and abs(self.done - other.done) <= PLACE_FRAMES
 
 
 @dataclass(frozen=True)
@@ -24,14 +43,22 @@ class Record:
     strikes: int = 0
     losses: int = 0
     excused: int = 0
+    places: tuple[Place, ...] = ()
+
+    def died(self, cause: str, place: Place | None) -> "Record":
+        """One more death while it was worked on. place None: not known."""
+        record = replace(self, attempts=self.attempts + 1)
+        if cause in STRIKING:
+            return replace(record, strikes=self.strikes + 1)
+        if cause == "actor-died" and place is not None:
+            if any(place.near(before) for before in self.places):
+                return replace(record, strikes=STRIKES)
+            record = replace(record, places=(*self.places, place))
+        return replace(record, losses=self.losses + 1)
 
     def struck(self) -> "Record":
-        """One more death while it was worked on."""
+        """One more failure that may be the video's doing."""
         return replace(self, attempts=self.attempts + 1, strikes=self.strikes + 1)
-
-    def lost(self) -> "Record":
-        """One more loss of the machine below it."""
-        return replace(self, attempts=self.attempts + 1, losses=self.losses + 1)
 
     def failed(self) -> "Record":
         """One more orderly failure."""
@@ -40,6 +67,11 @@ class Record:
     def excuse(self) -> "Record":
         """One failure put down to the environment."""
         return replace(self, excused=self.excused + 1)
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether the driver should look closely when it is tried again."""
+        return bool(self.strikes or self.losses)
 
     @property
     def finished(self) -> bool:

@@ -1,66 +1,64 @@
-"""The driver: gives units to actors, one each, and owns their life, death, retry and blame."""
+"""The driver: gives units to actors and owns their life, death, retry and blame."""
 
-import itertools
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import ray
 from ray import exceptions as errors
 
-from cluster.actor import ActorSettings, AnnotateActor, Ready
-from cluster.blame import Record
+from cluster.actor import Ready
+from cluster.blame import Place
+from cluster.crew import Crew, Worker
+from cluster.deadline import Deadline
 from cluster.exit_codes import ExitCode
 from cluster.failure import BROKEN_ACTOR_CLASSES
-from cluster.heartbeat import Beat
 from cluster.ledger import Ledger, first_line
-from cluster.plan import Unit
-from cluster.progress import Progress, Standing
+from cluster.progress import Standing
 from cluster.unit import UnitDone
+from cluster.work_queue import pack_cost
 
-WAIT_SECONDS = 0.5
+WAIT_SECONDS = 0.25
 BEAT_SECONDS = 2.0
+CAPACITY_SECONDS = 10.0
 SPARSE_SECONDS = 20.0
 SPAWN_FAILURES = 3
 
 
-@dataclass
-class Worker:
-    """One actor as the driver sees it. call is what it is waited for by; unit None while it starts or idles."""
+@dataclass(frozen=True)
+class DriverSettings:
+    """actors is the number wanted now, asked again and again as nodes come and go. Seconds; None = no limit."""
 
-    name: str
-    handle: ray.actor.ActorHandle
-    call: ray.ObjectRef | None
-    started: float
-    ready: Ready | None = None
-    unit: Unit | None = None
-    beat: Beat = field(default_factory=Beat)
-    asked: ray.ObjectRef | None = None
+    actors: Callable[[], int]
+    drain_seconds: float = 30.0
+    ready_seconds: float = 900.0
+    job_seconds: float | None = None
+    deadline: Deadline = Deadline()
 
 
 class Driver:
-    """Runs a plan's units on up to `actors` actors. `run` returns an exit code; `ledger.tally` says what happened."""
+    """Works a ledger's units off. `run` returns an exit code; `ledger.tally` says what happened.
+
+    note prints a line that stays; show takes the standing at every turn of the loop. earlier: videos done and failed
+    by earlier runs.
+    """
 
     def __init__(
         self,
-        units: Sequence[Unit],
-        records: Mapping[str, Record],
-        settings: ActorSettings,
-        progress: Progress,
-        *,
-        actors: int,
-        drain_seconds: float,
-        ready_seconds: float = 900.0,
+        ledger: Ledger,
+        crew: Crew,
+        settings: DriverSettings,
+        note: Callable[[str], None],
+        show: Callable[[Standing], None],
         earlier: tuple[int, int] = (0, 0),
     ) -> None:
-        self.settings, self.progress = settings, progress
-        self.ledger = Ledger(units, records, settings.storage, settings.config, progress.note)
-        self._cost = {unit.unit_id: unit.cost for unit in units}
-        self._actors, self._drain_seconds, self._ready_seconds = actors, drain_seconds, ready_seconds
-        self._earlier_done, self._earlier_failed = earlier
-        self._workers: list[Worker] = []
-        self._numbers = itertools.count(1)
+        self.ledger, self.crew, self.settings = ledger, crew, settings
+        self._note, self._show, self._earlier = note, show, earlier
+        self._videos = len(ledger.videos)
+        self._wanted = max(1, settings.actors())
+        self._wanted_at = time.monotonic()
+        self._started = time.monotonic()
         self._signal: int | None = None
         self._signals = 0
         self._signal_at = 0.0
@@ -76,78 +74,95 @@ class Driver:
             signal.signal(number, self._on_signal)
         last_beat = 0.0
         try:
-            while self.ledger.waiting or any(worker.unit for worker in self._workers):
+            while len(self.ledger.queue) or self.crew.busy:
                 stop = self._must_stop()
                 if stop is not None:
                     return stop
                 if self._signal is None:
                     self._spawn()
                     self._assign()
-                calls = {worker.call: worker for worker in self._workers if worker.call is not None}
-                if calls:
-                    finished, _ = ray.wait(list(calls), num_returns=1, timeout=WAIT_SECONDS)
-                    for call in finished:
-                        self._settle(calls[call])
-                else:
-                    time.sleep(WAIT_SECONDS)
+                self._wait()
                 now = time.monotonic()
-                if now - last_beat >= BEAT_SECONDS:
-                    self._ask_beats()
+                regular = now - last_beat >= BEAT_SECONDS
+                for worker in self.crew.busy:
+                    if regular or self.ledger.suspicious(worker.units):
+                        self.crew.ask(worker)
+                if regular:
                     self._watch(now)
                     last_beat = now
-                self.progress.show(self.standing())
+                self._show(self.standing())
             stop = self._must_stop()
-            if stop is not None and (self.ledger.waiting or self.ledger.undecided):
+            if stop is not None and (len(self.ledger.queue) or self.ledger.undecided):
                 return stop
             if self.ledger.undecided:
                 return self._break("no unit got through after these failures")
-            failed = self._earlier_failed + len(self.ledger.tally.failed)
+            failed = self._earlier[1] + len(self.ledger.tally.failed)
             return ExitCode.FAILED_VIDEOS if failed else ExitCode.DONE
         finally:
-            self.progress.show(self.standing(), final=True)
-            self._let_go(list(self._workers))
+            self._show(self.standing())
+            self.crew.let_go(list(self.crew.workers))
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def standing(self) -> Standing:
         """Where the run is now."""
-        tally, cost = self.ledger.tally, self._cost
-        ended = [done.unit_id for done in tally.done] + [unit.unit_id for unit, _, _ in tally.failed]
-        work = sum(cost[unit_id] for unit_id in ended)
-        frames = sum(done.frames for done in tally.done)
-        for worker in self._workers:
-            if worker.unit is not None and worker.beat.unit_id == worker.unit.unit_id:
-                work += worker.unit.cost * worker.beat.work
+        tally = self.ledger.tally
+        unfinished, frames = self.ledger.waiting_cost, tally.frames
+        busy = self.crew.busy
+        for worker in busy:
+            unfinished += sum(unit.cost for unit in worker.units)
+            current = worker.current
+            if current is not None:
+                unfinished -= current.cost * worker.beat.work
                 frames += worker.beat.written
+        done, failed = self._earlier
         return Standing(
-            done=self._earlier_done + len(tally.done),
-            failed=self._earlier_failed + len(tally.failed),
-            total=self._earlier_done + self._earlier_failed + len(cost),
-            work=work,
-            all_work=sum(cost.values()),
+            done=done + tally.videos,
+            failed=failed + len(tally.failed),
+            total=done + failed + self._videos,
+            units=tally.units,
+            all_units=self.ledger.total_units,
+            work=self.ledger.total_cost - unfinished,
+            all_work=self.ledger.total_cost,
             frames=frames,
-            busy=sum(worker.unit is not None for worker in self._workers),
-            waiting_actors=sum(worker.ready is None for worker in self._workers),
+            busy=len(busy),
+            waiting_actors=len(self.crew.starting),
+            queued=len(self.ledger.queue),
+            draining=self._signal is not None,
         )
 
+    def _wait(self) -> None:
+        calls = self.crew.calls()
+        if not calls:
+            time.sleep(WAIT_SECONDS)
+            return
+        finished, _ = ray.wait(list(calls), num_returns=1, timeout=WAIT_SECONDS)
+        if finished:
+            # What else has come in the meantime, so that many short calls need not wait for a turn each.
+            finished, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        for call in finished:
+            self._settle(calls[call])
+
     def _spawn(self) -> None:
-        busy = sum(worker.unit is not None for worker in self._workers)
-        wanted = min(self._actors, self.ledger.waiting + busy)
-        while len(self._workers) < wanted and time.monotonic() >= self._next_spawn:
-            name = f"actor-{next(self._numbers)}"
-            on_gpu = self.settings.device == "cuda"
-            # num_cpus=0 beside a GPU: asking for both would leave GPUs idle on nodes with few CPUs.
-            resources = {"num_gpus": 1, "num_cpus": 0} if on_gpu else {"num_cpus": self.settings.threads}
-            handle = AnnotateActor.options(**resources).remote(name, self.settings)
-            self._workers.append(Worker(name, handle, handle.ready.remote(), time.monotonic()))
+        now = time.monotonic()
+        if now - self._wanted_at > CAPACITY_SECONDS:
+            self._wanted, self._wanted_at = max(self._wanted, self.settings.actors()), now
+        wanted = min(self._wanted, len(self.ledger.queue) + len(self.crew.busy))
+        while len(self.crew.workers) < wanted and now >= self._next_spawn:
+            self.crew.add()
 
     def _assign(self) -> None:
-        for worker in self._workers:
-            if self.ledger.waiting and worker.ready is not None and worker.unit is None:
-                worker.unit = self.ledger.take()
-                worker.call = worker.handle.annotate.remote(worker.unit)
-        if not self.ledger.waiting:
-            self._let_go([worker for worker in self._workers if worker.unit is None])
+        queue = self.ledger.queue
+        for worker in self.crew.idle:
+            cost = pack_cost(self.ledger.rate.per_cost, queue.cost, self._wanted)
+            units = queue.take(worker.open_video, cost)
+            if not units:
+                break
+            self.crew.give(worker, units)
+        # Segments of a video whose burn-in is under way are waited for.
+        surplus = len(self.crew.idle) - len(queue)
+        if surplus > 0:
+            self.crew.let_go(self.crew.idle[:surplus])
 
     def _settle(self, worker: Worker) -> None:
         """One answer, or the news that there will be none."""
@@ -155,75 +170,68 @@ class Driver:
         try:
             answer = ray.get(call)
         except errors.RayTaskError as error:
-            self._broken(worker, error)
+            self._lost(worker, "actor-died", error.cause or error)
         except errors.RayError as error:  # an actor is gone; several of these are no RayActorError
-            self._lost(worker, error)
+            self._lost(worker, cause_of_death(error), error)
         else:
             if isinstance(answer, Ready):
                 worker.ready = answer
                 self._spawn_failures = 0
                 return
-            unit, worker.unit = worker.unit, None
-            if isinstance(answer, UnitDone):
-                self.ledger.done(unit, answer)
-                return
-            self.ledger.failed(unit, answer, worker.name, self.settings.device)
-            if answer.error_class in BROKEN_ACTOR_CLASSES:
-                self._let_go([worker])
+            units, worker.units = worker.units, ()
+            self.ledger.put_back(units[len(answer) :])
+            broken = False
+            for unit, result in zip(units, answer, strict=False):
+                if isinstance(result, UnitDone):
+                    self.ledger.done(unit, result)
+                else:
+                    self.ledger.failed(unit, result, worker.name, self.crew.settings.device)
+                    broken = broken or result.error_class in BROKEN_ACTOR_CLASSES
+            if broken:
+                self.crew.let_go([worker])
 
-    def _lost(self, worker: Worker, error: errors.RayError) -> None:
+    def _lost(self, worker: Worker, cause: str, error: object) -> None:
         """The actor is gone, or must be treated so: its handle is never used again."""
-        self._drop(worker)
-        ray.kill(worker.handle)
-        if worker.unit is None:
+        self.crew.drop(worker)
+        if not worker.units:
             self._could_not_start(worker, error)
             return
+        place = None
+        if worker.current is not None:
+            place = Place(worker.beat.stage, worker.beat.done)
+        elif self.ledger.suspicious(worker.units):
+            place = Place("start", 0)  # asked at every turn, it died before its first answer
         self.ledger.died(
-            worker.unit,
-            cause_of_death(error),
-            message=str(error),
-            stage=worker.beat.stage,
-            frames_done=worker.beat.done,
-            actor=worker.name,
-            device=self.settings.device,
+            worker.units, cause, place, message=str(error), actor=worker.name, device=self.crew.settings.device
         )
-
-    def _broken(self, worker: Worker, error: errors.RayTaskError) -> None:
-        """An exception out of an actor: it could not start, or it is broken while it had a unit."""
-        self._let_go([worker])
-        if worker.unit is None:
-            self._could_not_start(worker, error.cause or error)
-            return
-        facts = {"message": str(error), "stage": worker.beat.stage, "frames_done": worker.beat.done}
-        self.ledger.died(worker.unit, "actor-died", actor=worker.name, device=self.settings.device, **facts)
 
     def _could_not_start(self, worker: Worker, error: object) -> None:
         self._spawn_failures += 1
         self._next_spawn = time.monotonic() + min(60.0, 2.0**self._spawn_failures)
-        self.progress.note(f"{worker.name} could not start: {first_line(error)}")
-        ready = sum(worker.ready is not None for worker in self._workers)
+        self._note(f"{worker.name} could not start: {first_line(error)}")
+        ready = sum(worker.ready is not None for worker in self.crew.workers)
         if self._spawn_failures >= SPAWN_FAILURES and ready:
-            self._actors, self._spawn_failures = ready, 0
-            self.progress.note(f"going on with {ready} actor(s)")
+            self._wanted, self._spawn_failures = ready, 0
+            self._note(f"going on with {ready} actor(s)")
 
     def _must_stop(self) -> ExitCode | None:
         if self.ledger.broken:
             return self._break("several units in a row failed for reasons outside the videos")
         if self._spawn_failures >= SPAWN_FAILURES:
             return self._break(f"{SPAWN_FAILURES} actors in a row could not start")
-        now = time.monotonic()
-        if self._workers and all(w.ready is None and now - w.started > self._ready_seconds for w in self._workers):
-            return self._break(
-                f"no actor was ready within {self._ready_seconds:g} s: has the cluster what they ask for?"
-            )
+        now, allowed = time.monotonic(), self.settings.ready_seconds
+        starting = self.crew.starting
+        if starting and len(starting) == len(self.crew.workers) and all(now - w.started > allowed for w in starting):
+            return self._break(f"no actor was ready within {allowed:g} s: has the cluster what they ask for?")
+        if self._signal is None and self.settings.job_seconds and now - self._started > self.settings.job_seconds:
+            self._drain(signal.SIGTERM, f"the job's time is over ({self.settings.job_seconds:g} s)")
         if self._signal is not None:
-            working = any(worker.unit for worker in self._workers)
-            if self._signals > 1 or not working or now - self._signal_at > self._drain_seconds:
-                return self._signal_code()
+            if self._signals > 1 or not self.crew.busy or now - self._signal_at > self.settings.drain_seconds:
+                return ExitCode.INTERRUPTED if self._signal == signal.SIGINT else ExitCode.TERMINATED
         return None
 
     def _break(self, why: str) -> ExitCode:
-        self.progress.note(
+        self._note(
             f"stopped: {why}. Mend what is said above and run the same command again; "
             "no video was marked as failed for it"
         )
@@ -232,52 +240,32 @@ class Driver:
     def _on_signal(self, number: int, _frame) -> None:
         self._signals += 1
         if self._signal is None:
-            self._signal, self._signal_at = number, time.monotonic()
-            self.progress.note(f"signal {number}: finishing what is in flight (at most {self._drain_seconds:g} s)")
+            self._drain(number, f"signal {number}")
 
-    def _signal_code(self) -> ExitCode:
-        return ExitCode.INTERRUPTED if self._signal == signal.SIGINT else ExitCode.TERMINATED
-
-    def _ask_beats(self) -> None:
-        for worker in self._workers:
-            if worker.ready is None or worker.unit is None:
-                continue
-            if worker.asked is not None:
-                answered, _ = ray.wait([worker.asked], timeout=0)
-                if not answered:
-                    continue
-                try:
-                    worker.beat = ray.get(worker.asked)
-                except errors.RayError:
-                    pass  # its unit's own call brings the news
-            worker.asked = worker.handle.beat.remote()
+    def _drain(self, number: int, why: str) -> None:
+        self._signal, self._signal_at = number, time.monotonic()
+        self._note(f"{why}: finishing what is in flight (at most {self.settings.drain_seconds:g} s)")
 
     def _watch(self, now: float) -> None:
-        """Actors that do not come: the cluster may be too small, or a node may hang."""
-        late = [worker for worker in self._workers if worker.ready is None]
+        """Actors that are stuck or do not come: a decoder's process is watched by its actor, the rest from here."""
+        for worker in self.crew.busy:
+            predicted = self.ledger.rate.predict(sum(unit.cost for unit in worker.units))
+            why = self.settings.deadline.verdict(now, worker.called, worker.moved, predicted)
+            if why is not None:
+                self._lost(worker, "deadline", f"{worker.name} was ended: {why}")
+        late = self.crew.starting
         for worker in late:
-            if now - worker.started > self._ready_seconds and len(late) < len(self._workers):
-                self.progress.note(f"{worker.name} was not ready within {self._ready_seconds:g} s: letting it go")
-                self._actors = max(1, self._actors - 1)
-                self._let_go([worker])
+            if now - worker.started > self.settings.ready_seconds and len(late) < len(self.crew.workers):
+                self._note(f"{worker.name} was not ready within {self.settings.ready_seconds:g} s: letting it go")
+                self._wanted = max(1, self._wanted - 1)
+                self.crew.let_go([worker])
         if late and not self._warned and now - min(w.started for w in late) > SPARSE_SECONDS:
             self._warned = True
-            kind = "GPUs" if self.settings.device == "cuda" else "CPUs"
-            self.progress.note(
-                f"{len(late)} of {len(self._workers)} actors still wait: the cluster may have fewer {kind} than asked "
-                "(--actors, --threads), or nodes are starting"
+            kind = "GPUs" if self.crew.settings.device == "cuda" else "CPUs"
+            self._note(
+                f"{len(late)} of {len(self.crew.workers)} actors still wait: the cluster may have fewer {kind} than "
+                "asked (--actors, --threads), or nodes are starting"
             )
-
-    def _let_go(self, workers: Sequence[Worker]) -> None:
-        closing = [worker.handle.close.remote() for worker in workers if worker.ready and worker.call is None]
-        if closing:
-            ray.wait(closing, num_returns=len(closing), timeout=5)
-        for worker in workers:
-            self._drop(worker)
-            ray.kill(worker.handle)
-
-    def _drop(self, worker: Worker) -> None:
-        self._workers = [other for other in self._workers if other is not worker]
 
 
 def cause_of_death(error: errors.RayError) -> str:

@@ -2,35 +2,46 @@
 
 import datetime
 import platform
-
-import torch
+from typing import Protocol
 
 from cluster.plan import Unit, video_record
-from cluster.video import VideoError
+from cluster.video_error import VideoError
 from schemas.failures import short_message
 from stcn_core.prompts import PromptError
 
 # Not the video's fault: when the first units all end like this, the run stops instead of marking videos as failed.
 ENVIRONMENT_CLASSES = frozenset({"permission", "storage", "device"})
+# Perhaps the video's doing, perhaps bad luck: it is tried once more.
+STRIKE_CLASSES = frozenset({"decoder-crash", "decoder-stall", "out-of-memory", "device-out-of-memory"})
 # After these the actor itself is not to be trusted: it is replaced.
-BROKEN_ACTOR_CLASSES = frozenset({"device", "internal"})
+BROKEN_ACTOR_CLASSES = frozenset({"device", "device-out-of-memory", "out-of-memory", "internal"})
+BANK = "bank"  # the saved bank is gone or damaged: the burn-in is done again
 
 
-def error_class(error: BaseException) -> str:
+class BankError(Exception):
+    """A saved bank that is not there any more or is not what was saved: the burn-in must be done again."""
+
+
+class KnowsErrors(Protocol):
+    """Who can tell a device's errors apart (a `Segmenters`)."""
+
+    def error_class(self, error: BaseException) -> str | None:
+        """device, device-out-of-memory, or None where the error is not the device's."""
+
+
+def error_class(error: BaseException, device: KnowsErrors) -> str:
     """The failure's class: VideoError has its own, the others by kind."""
     if isinstance(error, VideoError):
         return error.error_class
     kinds = (
         (PromptError, "prompt"),
-        (torch.OutOfMemoryError, "device-out-of-memory"),
+        (BankError, BANK),
         (MemoryError, "out-of-memory"),
         (FileNotFoundError, "missing"),
         (PermissionError, "permission"),
         (OSError, "storage"),
     )
-    if isinstance(error, RuntimeError) and "CUDA error" in str(error):
-        return "device"  # sticky: every later call of this process fails too
-    return next((name for kind, name in kinds if isinstance(error, kind)), "internal")
+    return device.error_class(error) or next((name for kind, name in kinds if isinstance(error, kind)), "internal")
 
 
 def failure_row(
@@ -46,7 +57,7 @@ def failure_row(
     actor: str | None = None,
     device: str | None = None,
 ) -> dict:
-    """One row of `failures`. cause: exception, actor-died, node-lost, out-of-memory or deadline."""
+    """One row of `failures`. cause: exception, a signal's name, actor-died, node-lost, out-of-memory or deadline."""
     return {
         **video_record(unit),
         "attempt": attempt,

@@ -1,16 +1,15 @@
 """Which frames of a video are annotated."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from cluster.video import FrameReader, VideoInfo
+from cluster.plan import frame_range
 from schemas.manifest import VideoRow
 from schemas.run_config import RunConfig
 
 
 @dataclass(frozen=True)
 class FrameGrid:
-    """Which frames are annotated: start to end (exclusive), every stride-th."""
+    """Which frames are annotated: start to end (exclusive), every stride-th. Position n is the n-th of them."""
 
     start: int
     end: int | None
@@ -19,17 +18,23 @@ class FrameGrid:
     @staticmethod
     def of(row: VideoRow, config: RunConfig) -> "FrameGrid":
         """The row's own range where it has one, otherwise the run's."""
-        pick = [mine if mine is not None else run for mine, run in
-                ((row.start, config.start), (row.end, config.end), (row.stride, config.stride))]  # fmt: skip
-        return FrameGrid(pick[0] or 0, pick[1], pick[2] or 1)
+        return FrameGrid(*frame_range(row, config))
 
     def __contains__(self, frame: int) -> bool:
         inside = frame >= self.start and (self.end is None or frame < self.end)
         return inside and (frame - self.start) % self.stride == 0
 
-    def reading(self, path: Path, info: VideoInfo, size: tuple[int, int], also: set[int]) -> FrameReader:
-        """A reader of these frames; where prompts lie elsewhere, of everything between."""
-        if also <= {frame for frame in also if frame in self}:
-            return FrameReader(path, info, size, self.start, self.end, self.stride)
+    def part(self, first: int, last: int | None) -> "FrameGrid":
+        """The positions from first to before last (None: to the end)."""
+        start = self.start + first * self.stride
+        if last is None:
+            return FrameGrid(start, self.end, self.stride)
+        end = self.start + last * self.stride
+        return FrameGrid(start, end if self.end is None else min(end, self.end), self.stride)
+
+    def with_frames(self, also: set[int]) -> "FrameGrid":
+        """A grid to read that holds these frames, too: itself, or everything between."""
+        if all(frame in self for frame in also):
+            return self
         end = None if self.end is None else max(self.end, max(also) + 1)
-        return FrameReader(path, info, size, min(self.start, min(also)), end, 1)
+        return FrameGrid(min(self.start, min(also)), end, 1)

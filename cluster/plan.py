@@ -1,55 +1,60 @@
 """The plan: which units there are, fixed before work starts. Pure functions.
 
-A unit is one video. Its id is a hash over everything that decides its masks, so the same command finds its own work
-again, and anything that would give other masks gives another id.
+A video is one unit or, where it is long, several: its burn-in, whose product is the saved bank, and segments, each a
+stretch of the final pass with a shard of its own. Ids are hashes over everything that decides the masks, so the same
+command finds its own work again, and anything that would give other masks gives another id. The plan depends on the
+manifest, the probes and the settings, never on the cluster.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
-import pyarrow as pa
-
+from cluster.cost import annotated_frames, frames_known_or_guessed, predict
+from cluster.probe import Probe
 from cluster.source import SourceStat
 from schemas.manifest import VideoRow
 from schemas.run_config import RunConfig
 from schemas.urls import public_url
+from stcn_core.settings import OfflineSettings
 
-PLAN_SCHEMA = pa.schema(
-    [
-        pa.field("unit_id", pa.string(), nullable=False),
-        pa.field("video_id", pa.string(), nullable=False),
-        pa.field("video", pa.string(), nullable=False),
-        pa.field("row", pa.int32(), nullable=False),
-        pa.field("source_size", pa.int64()),
-        pa.field("source_version", pa.string()),
-        pa.field("objects_prompted", pa.int32(), nullable=False),
-    ],
-    metadata={"schema_name": "stcn-plan", "schema_version": "1.0.0"},
-)
-
-
-class PlanError(ValueError):
-    """A plan that contradicts what is already published."""
+WHOLE, BURN_IN, SEGMENT = "whole", "burn-in", "segment"
+# A segment unit holds that many times --segment-frames: minutes of work, so that little is lost with an actor and a
+# long video's end is shared out, but long enough to pay for opening the video and loading the bank.
+UNIT_SEGMENTS = 5
+SPLIT_FROM_UNITS = 2  # shorter videos stay in one piece: a burn-in and two segments side by side would gain little
+UNKNOWN = Probe(None, None, None, None, None, None, None)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One video's work. cost is a guess in bytes of source, used for order and time left only.
+    """What one actor does and publishes at a time.
 
-    found: the video and all its masks were there when the plan was made. A unit that was not found fails in its actor,
-    with the reason.
+    video_key hashes what decides the video's masks; of a whole video it is the unit id. Positions count the frames to
+    be annotated: a segment goes from `first` to before `last` (None: to the end), and `first` is a multiple of
+    --segment-frames. cost is predicted work (cluster/cost.py). found: the video and its masks were there when the plan
+    was made; a unit that was not found fails in its actor, with the reason.
     """
 
     unit_id: str
     row: VideoRow
     source: SourceStat
     cost: float
+    video_key: str
+    kind: str = WHOLE
+    first: int = 0
+    last: int | None = None
     found: bool = True
+    probe: Probe = UNKNOWN
+
+    @property
+    def has_shard(self) -> bool:
+        """Whether its product is a shard of masks (a burn-in's is a bank)."""
+        return self.kind != BURN_IN
 
 
-def unit_id(row: VideoRow, source: SourceStat, masks: Mapping[str, SourceStat], config: RunConfig) -> str:
+def video_key(row: VideoRow, source: SourceStat, masks: Mapping[str, SourceStat], config: RunConfig) -> str:
     """32 hex digits over video id, the source's size and version, the prompts' content and the settings."""
     prompts = []
     for prompt in row.prompts:
@@ -67,75 +72,76 @@ def unit_id(row: VideoRow, source: SourceStat, masks: Mapping[str, SourceStat], 
         "labels": row.labels,
         "settings": config.fingerprint(),
     }
-    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return _hash(record)
+
+
+def part_id(key: str, kind: str, first: int = 0, last: int | None = None) -> str:
+    """The unit id of a part of a video."""
+    return key if kind == WHOLE else _hash([key, kind, first, last])
+
+
+def is_found(row: VideoRow, sources: Mapping[str, SourceStat], masks: Mapping[str, SourceStat]) -> bool:
+    """Whether the video and all its masks are there."""
+    given = [prompt.mask for prompt in row.prompts if prompt.mask is not None]
+    return sources[row.video].exists and all(masks[mask].exists for mask in given)
 
 
 def make_plan(
-    rows: Sequence[VideoRow], sources: Mapping[str, SourceStat], masks: Mapping[str, SourceStat], config: RunConfig
+    rows: Sequence[VideoRow],
+    sources: Mapping[str, SourceStat],
+    masks: Mapping[str, SourceStat],
+    config: RunConfig,
+    probes: Mapping[str, Probe] | None = None,
 ) -> list[Unit]:
-    """One unit per row, longest first by the size of the source (ties by video id)."""
-    units = []
+    """The units of all rows, most costly videos first (ties by video id). probes by video URL; missing ones unknown."""
+    videos = []
     for row in rows:
         source = sources[row.video]
-        found = source.exists and all(masks[prompt.mask].exists for prompt in row.prompts if prompt.mask is not None)
-        cost = float(max(source.size or 0, 1))
-        units.append(Unit(unit_id(row, source, masks, config), row, source, cost, found))
-    return sorted(units, key=lambda unit: (-unit.cost, unit.row.video_id))
+        key = video_key(row, source, masks, config)
+        probe = (probes or {}).get(row.video, UNKNOWN)
+        videos.append(video_units(row, source, key, probe, config, is_found(row, sources, masks)))
+    videos.sort(key=lambda units: (-sum(unit.cost for unit in units), units[0].row.video_id))
+    return [unit for units in videos for unit in units]
 
 
-def plan_table(units: Sequence[Unit]) -> pa.Table:
-    """The plan as it is written to `_run/plan.parquet`. Bytes of inline masks stay in the manifest."""
-    rows = [
-        {
-            "unit_id": unit.unit_id,
-            "video_id": unit.row.video_id,
-            "video": public_url(unit.row.video),
-            "row": unit.row.row,
-            "source_size": unit.source.size,
-            "source_version": unit.source.version,
-            "objects_prompted": len({prompt.object_id for prompt in unit.row.prompts}),
-        }
-        for unit in units
-    ]
-    return pa.Table.from_pylist(rows, PLAN_SCHEMA)
+def video_units(
+    row: VideoRow, source: SourceStat, key: str, probe: Probe, config: RunConfig, found: bool = True
+) -> list[Unit]:
+    """One video's units. Causal runs are never split: their memory depends on every frame before."""
+    settings = OfflineSettings(
+        memory_frames=config.memory_frames, burn_in_frames=config.burn_in_frames, burn_in_passes=config.burn_in_passes
+    )
+    start, end, stride = frame_range(row, config)
+    frames = frames_known_or_guessed(probe, source.size)
+    annotated = annotated_frames(frames, start, end, stride)
+    objects = len({prompt.object_id for prompt in row.prompts})
+    decoded = frames if end is None else min(frames, end)
+    cost = predict(probe, decoded, annotated, objects, config, settings.visited_frames)
 
+    def unit(kind: str, work: float, first: int = 0, last: int | None = None) -> Unit:
+        return Unit(part_id(key, kind, first, last), row, source, work, key, kind, first, last, found, probe)
 
-def keep_published(units: Sequence[Unit], earlier: pa.Table | None, published: set[str]) -> list[Unit]:
-    """A video that is published stays done when its source is gone or cannot be looked up any more."""
-    if earlier is None:
-        return list(units)
-    before = dict(zip(earlier["video_id"].to_pylist(), earlier["unit_id"].to_pylist(), strict=True))
-    return [
-        replace(unit, unit_id=before[unit.row.video_id])
-        if not unit.found and before.get(unit.row.video_id) in published
-        else unit
-        for unit in units
-    ]
-
-
-def merge_plans(units: Sequence[Unit], earlier: pa.Table | None, published: set[str]) -> pa.Table:
-    """Today's plan with the earlier rows that it does not name.
-
-    Raises PlanError where a video's masks are published already under another unit id: the video, its prompts or
-    its row in the manifest changed since, and one folder never holds two answers for one video.
-    """
-    today = plan_table(units)
-    if earlier is None:
-        return today
-    current = {unit.row.video_id: unit.unit_id for unit in units}
-    kept, changed = [], []
-    for record in earlier.to_pylist():
-        if record["video_id"] not in current:
-            kept.append(record)
-        elif record["unit_id"] != current[record["video_id"]] and record["unit_id"] in published:
-            changed.append(record["video_id"])
-    if changed:
-        shown = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-        raise PlanError(
-            f"{len(changed)} video(s) have published masks, but the file, its prompts or its manifest row changed "
-            f"since: {shown}. Use a new --output, or put them back as they were."
+    length = UNIT_SEGMENTS * config.segment_frames
+    known = found and probe.frames is not None and probe.error is None
+    if not known or not config.burn_in_passes or annotated <= SPLIT_FROM_UNITS * length:
+        return [unit(WHOLE, cost.burn_in + cost.final(annotated))]
+    firsts = range(0, annotated, length)
+    # The last segment has no end: the container's count is not to be trusted.
+    segments = [
+        unit(
+            SEGMENT, cost.final(min(length, annotated - first)), first, first + length if first != firsts[-1] else None
         )
-    return pa.concat_tables([today, pa.Table.from_pylist(kept, PLAN_SCHEMA)])
+        for first in firsts
+    ]
+    return [unit(BURN_IN, cost.burn_in), *segments]
+
+
+def frame_range(row: VideoRow, config: RunConfig) -> tuple[int, int | None, int]:
+    """(start, end, stride): the row's own where it has one, otherwise the run's."""
+    start = row.start if row.start is not None else config.start
+    end = row.end if row.end is not None else config.end
+    stride = row.stride if row.stride is not None else config.stride
+    return start or 0, end, stride or 1
 
 
 def video_record(unit: Unit) -> dict:
@@ -146,3 +152,7 @@ def video_record(unit: Unit) -> dict:
 def settings_json(config: RunConfig) -> str:
     """The settings as one line, for a shard's metadata."""
     return json.dumps(asdict(config), sort_keys=True)
+
+
+def _hash(record: object) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:32]

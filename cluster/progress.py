@@ -12,16 +12,21 @@ LINE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Standing:
-    """Where the run is. done and total count videos; work and all_work are predicted cost; frames were written now."""
+    """Where the run is. done, failed and total count videos; work and all_work are predicted cost; frames were written
+    now; queued counts units that wait."""
 
     done: int
     failed: int
     total: int
+    units: int
+    all_units: int
     work: float
     all_work: float
     frames: int
     busy: int
     waiting_actors: int
+    queued: int
+    draining: bool = False
 
 
 class Progress:
@@ -78,12 +83,18 @@ def describe(standing: Standing, seconds: float, first_work: float) -> str:
     parts.append(f"{standing.busy} actors busy")
     if standing.waiting_actors:
         parts.append(f"{standing.waiting_actors} starting")
-    gained, left = standing.work - first_work, standing.all_work - standing.work
-    if left <= 0:
+    if standing.work >= standing.all_work:
         parts.append("nothing left")
-    elif gained > 0 and seconds > 1:
-        parts.append(f"{duration(seconds * left / gained)} left")
+    left = seconds_left(standing, seconds, first_work)
+    if left is not None:
+        parts.append(f"{duration(left)} left")
     return ", ".join(parts)
+
+
+def seconds_left(standing: Standing, seconds: float, first_work: float) -> float | None:
+    """By predicted work, at the rate so far; None as long as there is none, or when nothing is left."""
+    gained, left = standing.work - first_work, standing.all_work - standing.work
+    return seconds * left / gained if left > 0 and gained > 0 and seconds > 1 else None
 
 
 def duration(seconds: float) -> str:

@@ -1,49 +1,43 @@
-"""What an actor holds for all its units: network, settings, storage, scratch."""
+"""What an actor holds for all its units: segmenters, decoder, settings, storage, scratch."""
 
-import contextlib
-import json
-import platform
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
+from cluster.decoder import Decoder
+from cluster.segmenter import Segmenters
 from cluster.storage import Storage
 from schemas.run_config import RunConfig
-from stcn_core.network import STCN
 from stcn_core.settings import OfflineSettings
 
+if TYPE_CHECKING:
+    from cluster.open_video import OpenVideo
 
-@dataclass(frozen=True)
+
+@dataclass
 class Workbench:
-    """One actor's tools. device is cpu or cuda; ram_bytes the cap for burn-in frames in RAM."""
+    """One actor's tools. ram_bytes is the cap for burn-in frames in RAM; opened the video it works on."""
 
-    network: STCN
+    segmenters: Segmenters
+    decoder: Decoder
     config: RunConfig
     storage: Storage
-    device: str
-    threads: int
     scratch: Path
     actor: str
     ram_bytes: int
     input_options: dict = field(default_factory=dict)
+    opened: "OpenVideo | None" = None
 
-    def device_profile(self) -> str:
-        """What masks are promised equal for: device model, threads, precision, versions. One line of JSON."""
-        model = torch.cuda.get_device_name() if self.device.startswith("cuda") else cpu_model()
-        profile = {"device": model, "threads": self.threads, "precision": self.config.precision}
-        profile |= {name: version(name) for name in ("torch", "framepump", "av", "numpy")}
-        return json.dumps(profile, sort_keys=True)
+    def put_away(self) -> None:
+        """Closes the open video, if any."""
+        if self.opened is not None:
+            self.opened.close()
+            self.opened = None
 
-
-def cpu_model() -> str:
-    """The processor's name where the system tells it, otherwise its architecture."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
+    def close(self) -> None:
+        """Ends the decoder's process and closes the open video."""
+        self.put_away()
+        self.decoder.close()
 
 
 def offline_settings(config: RunConfig) -> OfflineSettings:

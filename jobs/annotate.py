@@ -9,8 +9,11 @@ import argparse
 import json
 import sys
 
+from cluster.config_lock import SettingsRefused
+from cluster.deadline import STALL_SECONDS
 from cluster.exit_codes import ExitCode
-from cluster.run import RunRequest, SettingsRefused, checkpoint_identity, run
+from cluster.run import DECODER_SECONDS, RunRequest, checkpoint_identity, run
+from cluster.segmenter import StcnSegmenters
 from cluster.source import list_manifest_rows, read_source
 from cluster.workbench import offline_settings
 from schemas.manifest import VideoRow, parse_manifest
@@ -52,6 +55,16 @@ def parser() -> argparse.ArgumentParser:
     work.add_argument("--limit", type=_positive, help="just the first N videos of the manifest")
     work.add_argument("--retry-failed", nargs="?", const="", metavar="CLASS", help="try failed videos again")
     work.add_argument("--drain-seconds", type=float, default=30.0, help="after SIGTERM or Ctrl-C (default %(default)g)")
+    work.add_argument("--job-hours", type=float, help="drain and stop after so long, exit code 143 (default: never)")
+    work.add_argument(
+        "--stall-seconds",
+        type=float,
+        default=STALL_SECONDS,
+        help="end an actor without progress for so long; its video gets a strike (default %(default)g)",
+    )
+    work.add_argument(
+        "--ready-seconds", type=float, default=900.0, help="stop when no actor is ready by then (default %(default)g)"
+    )
     work.add_argument("--failed-videos-exit", type=int, default=3, help="exit code with failed videos (default 3)")
     work.add_argument(
         "--ram-mib", type=_positive, default=1024, help="burn-in frames in RAM per actor; more go to disk"
@@ -104,12 +117,17 @@ def main(argv: list[str] | None = None) -> int:
         _say(f"checkpoint: {note}")
     request = RunRequest(
         output=args.output,
-        checkpoint=args.checkpoint,
+        segmenters=StcnSegmenters(args.checkpoint),
         actors=args.actors,
         threads=args.threads,
         device=args.device,
         address=args.address,
         drain_seconds=args.drain_seconds,
+        ready_seconds=args.ready_seconds,
+        stall_seconds=args.stall_seconds,
+        # A decoder's process is watched by its actor, which outlives it: it must give up before the driver does.
+        decoder_seconds=min(DECODER_SECONDS, args.stall_seconds / 2),
+        job_seconds=args.job_hours * 3600 if args.job_hours else None,
         retry_failed=args.retry_failed,
         failed_videos_exit=args.failed_videos_exit,
         ram_bytes=args.ram_mib << 20,

@@ -111,7 +111,11 @@ class _Shard:
         """One stream per object of the video, each in frame order."""
         ids: dict[int, list[int]] = {}
         file = self._open()
+        column = masks.SCHEMA.get_field_index("video_id")
         for group in range(file.metadata.num_row_groups):
+            statistics = file.metadata.row_group(group).column(column).statistics
+            if statistics is not None and statistics.has_min_max and not statistics.min <= video_id <= statistics.max:
+                continue  # a compacted shard holds many videos
             table = file.read_row_group(group, ["video_id", "object_id"])
             mine = table.filter(pc.equal(table["video_id"], video_id))["object_id"]
             for object_id in mine.unique().to_pylist():

@@ -8,13 +8,23 @@ from schemas import metadata
 from schemas.metadata import column
 
 NAME = "stcn-videos"
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 SORT = ("video_id",)
 
 DONE = "done"
 TRUNCATED = "truncated"
 FAILED = "failed"
 STATUSES = (DONE, TRUNCATED, FAILED)
+
+SHARD = pa.struct(
+    [
+        pa.field("unit_id", pa.string()),
+        pa.field("rows", pa.int64()),
+        pa.field("bytes", pa.int64()),
+        pa.field("sha256", pa.string()),
+    ]
+)
+SHARDS = pa.list_(pa.field("element", SHARD))
 
 SCHEMA = metadata.described_schema(
     NAME,
@@ -41,13 +51,15 @@ SCHEMA = metadata.described_schema(
         column("source_sha256", pa.string(), "hash of the file that was read; null for image folders", nullable=True),
         column("objects", pa.int32(), "objects prompted in the video", nullable=True),
         column("mask_rows", pa.int64(), "its rows in `masks`"),
-        column("unit_id", pa.string(), "name of the unit of work; its shard is masks/<unit_id>.parquet"),
+        column("unit_id", pa.string(), "name of the video's work; the shard of an unsplit video has it, too"),
+        column("shards", SHARDS, "its files masks/<unit_id>.parquet in order of frames; null: failed", nullable=True),
         column("checkpoint_sha256", pa.string(), "hash of the network's weights"),
         column("settings_sha256", pa.string(), "hash of all settings that affect masks"),
         column("seconds_total", pa.float64(), "time the unit took", "s", True),
         column("seconds_fetch", pa.float64(), "of that: copying the source to scratch", "s", True),
         column("seconds_burn_in", pa.float64(), "of that: burn-in", "s", True),
         column("seconds_final", pa.float64(), "of that: the final pass", "s", True),
+        column("seconds_network", pa.float64(), "of that: network, memory and the making of masks", "s", True),
         column("device", pa.string(), "device model, threads, precision and versions", nullable=True),
         column("actor", pa.string(), "which actor did it", nullable=True),
         column("finished_at", pa.timestamp("us", tz="UTC"), "when its shard was published, or the failure recorded"),

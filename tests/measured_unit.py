@@ -6,13 +6,16 @@ Anonymous memory, so that the page cache of the video and of spill files does no
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from made_networks import TINY, random_network
 
+from cluster.decoder import Decoder
 from cluster.heartbeat import Heartbeat
 from cluster.plan import make_plan
+from cluster.segmenter import StcnSegmenters
 from cluster.source import stat_source
 from cluster.storage import Storage
 from cluster.unit import annotate_unit
@@ -20,6 +23,7 @@ from cluster.workbench import Workbench
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 from schemas.run_config import RunConfig
+from stcn_core.checkpoint import file_sha256, save_checkpoint
 
 
 def anonymous_bytes() -> int:
@@ -44,12 +48,16 @@ def main(video: str, output: str) -> None:
             peak = max(peak, anonymous_bytes())
 
     with tempfile.TemporaryDirectory() as scratch:
+        checkpoint = Path(scratch) / "tiny.safetensors"
+        save_checkpoint(random_network(TINY), checkpoint)
+        config = replace(config, checkpoint_sha256=file_sha256(checkpoint))
+        segmenters = StcnSegmenters(str(checkpoint))
+        segmenters.load(config, "cpu", 1, Path(scratch), {})
         bench = Workbench(
-            network=random_network(TINY),
+            segmenters=segmenters,
+            decoder=Decoder(),
             config=config,
             storage=Storage(output, {}),
-            device="cpu",
-            threads=1,
             scratch=Path(scratch),
             actor="test",
             ram_bytes=1 << 30,
@@ -61,6 +69,7 @@ def main(video: str, output: str) -> None:
         finally:
             stop.set()
             watcher.join()
+            bench.close()
     print(done.frames, done.mask_rows, peak)
 
 

@@ -11,9 +11,9 @@ def test_two_deaths_at_one_video_are_the_end():
 def test_lost_nodes_are_no_strike_but_capped():
     record = Record()
     for _ in range(LOSSES - 1):
-        record = record.lost()
+        record = record.died("node-lost", None)
         assert not record.finished and record.strikes == 0
-    assert record.lost().finished
+    assert record.died("node-lost", None).finished
 
 
 def test_breaker_opens_on_the_environment_failing_several_units_in_a_row():

@@ -1,13 +1,15 @@
 """What each outcome of a unit means, on real storage, without Ray."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
 
+from cluster.blame import Place
 from cluster.finalise import shard_name
 from cluster.ledger import Ledger, first_line
-from cluster.plan import Unit
+from cluster.plan import BURN_IN, SEGMENT, Unit
 from cluster.source import SourceStat
 from cluster.storage import Storage
 from cluster.unit import UnitDone, UnitFailed
@@ -25,15 +27,22 @@ def make_ledger(folder: Path, count: int = 4) -> tuple[Ledger, list[str]]:
             VideoRow(number, f"{number}.mp4", f"v{number}", (Prompt(frame=0, object_id=1, box=(0, 0, 5, 5)),)),
             SourceStat(True, False, 10, "v"),
             10.0,
+            f"{number:032x}",
         )
         for number in range(count)
     ]
     said: list[str] = []
-    return Ledger(units, {}, Storage(str(folder)), CONFIG, said.append), said
+    videos = {unit.video_key: (unit,) for unit in units}
+    return Ledger(units, videos, {}, Storage(str(folder)), CONFIG, said.append), said
+
+
+def take(ledger: Ledger) -> Unit:
+    (unit,) = ledger.queue.take()
+    return unit
 
 
 def done(unit: Unit) -> UnitDone:
-    return UnitDone(unit.unit_id, "done", 3, 3, 1.0, "created")
+    return UnitDone(unit.unit_id, "done", 3, 3, 1.0)
 
 
 def failed(unit: Unit, kind: str, message: str = "it broke") -> UnitFailed:
@@ -41,7 +50,7 @@ def failed(unit: Unit, kind: str, message: str = "it broke") -> UnitFailed:
 
 
 def death(actor: str = "actor-1") -> dict:
-    return {"message": "gone", "stage": "burn-in", "frames_done": 3, "actor": actor, "device": "cpu"}
+    return {"message": "gone", "actor": actor, "device": "cpu"}
 
 
 def rows(folder: Path, table: str) -> list[dict]:
@@ -51,9 +60,9 @@ def rows(folder: Path, table: str) -> list[dict]:
 
 def test_a_bad_video_fails_at_once(tmp_path: Path):
     ledger, _ = make_ledger(tmp_path)
-    unit = ledger.take()
+    unit = take(ledger)
     ledger.failed(unit, failed(unit, "not-a-video", "s3://user:pass@host/x?sig=1 is text"), "actor-1", "cpu")
-    assert [kind for _, kind, _ in ledger.tally.failed] == ["not-a-video"]
+    assert [kind for kind, _ in ledger.tally.failed.values()] == ["not-a-video"]
     (row,) = rows(tmp_path, "failures")
     assert row["terminal"] and row["attempt"] == 1 and "pass" not in row["message"] and "sig" not in row["message"]
     assert rows(tmp_path, "videos")[0]["status"] == "failed"
@@ -61,53 +70,115 @@ def test_a_bad_video_fails_at_once(tmp_path: Path):
 
 def test_environment_failures_are_tried_again_after_a_success_and_then_count(tmp_path: Path):
     ledger, _ = make_ledger(tmp_path)
-    first, second = ledger.take(), ledger.take()
+    first, second = take(ledger), take(ledger)
     ledger.failed(first, failed(first, "storage"), "actor-1", "cpu")
     assert ledger.undecided == 1 and not ledger.broken and not rows(tmp_path, "failures")
     ledger.done(second, done(second))
-    assert ledger.undecided == 0 and ledger.waiting == 3
-    for unit in (ledger.take(), ledger.take()):
-        ledger.done(unit, done(unit))
-    again = ledger.take()
+    assert ledger.undecided == 0 and len(ledger.queue) == 3
+    again = take(ledger)
     assert again is first
     ledger.failed(again, failed(again, "storage"), "actor-1", "cpu")
-    assert ledger.tally.failed[0][1] == "storage" and rows(tmp_path, "failures")[0]["terminal"]
+    assert rows(tmp_path, "failures")[0]["terminal"] and list(ledger.tally.failed.values())[0][0] == "storage"
 
 
 def test_the_breaker_opens_also_after_successes_and_marks_nothing(tmp_path: Path):
     ledger, _ = make_ledger(tmp_path, 6)
-    unit = ledger.take()
+    unit = take(ledger)
     ledger.done(unit, done(unit))
     for _ in range(3):
         assert not ledger.broken
-        unit = ledger.take()
+        unit = take(ledger)
         ledger.failed(unit, failed(unit, "permission"), "actor-1", "cpu")
     assert ledger.broken and ledger.undecided == 3 and not ledger.tally.failed and not rows(tmp_path, "failures")
 
 
 def test_deaths_and_lost_nodes(tmp_path: Path):
     ledger, said = make_ledger(tmp_path, 1)
-    unit = ledger.take()
-    ledger.died(unit, "node-lost", **death())
-    ledger.died(ledger.take(), "actor-died", **death())
-    assert ledger.waiting == 1 and not ledger.tally.failed
-    ledger.died(ledger.take(), "out-of-memory", **death())
-    assert ledger.waiting == 0 and ledger.tally.failed[0][1] == "out-of-memory"
+    ledger.died([take(ledger)], "node-lost", Place("burn-in", 3), **death())
+    ledger.died([take(ledger)], "out-of-memory", Place("burn-in", 90), **death())
+    assert len(ledger.queue) == 1 and not ledger.tally.failed
+    ledger.died([take(ledger)], "deadline", Place("final", 7), **death())
+    assert len(ledger.queue) == 0 and list(ledger.tally.failed.values())[0][0] == "deadline"
     names = sorted(path.name.split("-", 1)[1] for path in (tmp_path / "failures").iterdir())
     assert names == ["001-lost.parquet", "002-retried.parquet", "003-final.parquet"]
-    assert len(said) == 3
+    assert len(said) == 3 and ledger.tally.attempts == {"node-lost": 1, "out-of-memory": 1, "deadline": 1}
+
+
+def test_unknown_deaths_end_a_video_only_at_the_same_place_or_after_ten(tmp_path: Path):
+    ledger, _ = make_ledger(tmp_path, 1)
+    for done_then in (10, 40, 80):
+        ledger.died([take(ledger)], "actor-died", Place("final", done_then), **death())
+    ledger.died([take(ledger)], "actor-died", None, **death())
+    assert len(ledger.queue) == 1
+    ledger.died([take(ledger)], "actor-died", Place("final", 41), **death())
+    assert len(ledger.queue) == 0 and rows(tmp_path, "failures")[-1]["terminal"]
+    capped, _ = make_ledger(tmp_path / "capped", 1)
+    for number in range(10):
+        assert not capped.tally.failed
+        capped.died([take(capped)], "actor-died", Place("final", 100 * number), **death())
+    assert capped.tally.failed
+
+
+def test_nobody_of_a_pack_is_blamed_and_each_runs_alone(tmp_path: Path):
+    ledger, said = make_ledger(tmp_path, 3)
+    pack = ledger.queue.take(pack_cost=1000.0)
+    assert len(pack) == 3
+    ledger.died(pack, "out-of-memory", None, **death())
+    assert not rows(tmp_path, "failures") and "each alone" in said[-1]
+    assert [len(ledger.queue.take(pack_cost=1000.0)) for _ in range(4)] == [1, 1, 1, 0]
+
+
+def test_a_strike_is_tried_once_more(tmp_path: Path):
+    ledger, _ = make_ledger(tmp_path, 1)
+    for _ in range(2):
+        unit = take(ledger)
+        ledger.failed(unit, replace(failed(unit, "decoder-crash"), cause="SIGSEGV"), "actor-1", "cpu")
+    kept = sorted(rows(tmp_path, "failures"), key=lambda row: row["attempt"])
+    assert [(row["cause"], row["terminal"]) for row in kept] == [("SIGSEGV", False), ("SIGSEGV", True)]
+
+
+def split_ledger(folder: Path) -> tuple[Ledger, dict[str, Unit]]:
+    ledger, _ = make_ledger(folder, 1)
+    whole = take(ledger)
+    parts = {
+        "burn-in": replace(whole, unit_id="b" * 32, kind=BURN_IN),
+        "first": replace(whole, unit_id="1" * 32, kind=SEGMENT, last=50),
+        "second": replace(whole, unit_id="2" * 32, kind=SEGMENT, first=50),
+    }
+    units = list(parts.values())
+    return Ledger(units, {whole.video_key: tuple(units)}, {}, Storage(str(folder)), CONFIG, print), parts
+
+
+def test_a_lost_bank_is_made_again_before_the_segments_go_on(tmp_path: Path):
+    ledger, parts = split_ledger(tmp_path)
+    assert take(ledger) is parts["burn-in"] and ledger.queue.take() == ()
+    ledger.done(parts["burn-in"], done(parts["burn-in"]))
+    assert {take(ledger).unit_id, take(ledger).unit_id} == {"1" * 32, "2" * 32}
+    for name in ("first", "second"):  # both actors find out
+        ledger.failed(parts[name], failed(parts[name], "bank"), "actor-1", "cpu")
+    assert take(ledger) is parts["burn-in"] and ledger.queue.take() == () and len(ledger.queue) == 2
+    ledger.done(parts["burn-in"], done(parts["burn-in"]))
+    assert len(ledger.queue) == 2 and ledger.queue.available == 2 and not ledger.tally.failed
+
+
+def test_a_failed_segment_ends_its_video(tmp_path: Path):
+    ledger, parts = split_ledger(tmp_path)
+    ledger.done(take(ledger), done(parts["burn-in"]))
+    first = take(ledger)
+    ledger.failed(first, failed(first, "internal"), "actor-1", "cpu")
+    assert len(ledger.queue) == 0 and len(ledger.tally.failed) == 1 and ledger.waiting_cost == pytest.approx(0)
 
 
 def test_a_failure_that_cannot_be_written_leaves_the_unit_undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ledger, said = make_ledger(tmp_path, 1)
-    unit = ledger.take()
+    unit = take(ledger)
 
     def refuse(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(Storage, "publish", refuse)
-    ledger.died(unit, "actor-died", **death())
-    assert ledger.undecided == 1 and ledger.waiting == 0 and ledger.broken
+    ledger.died([unit], "out-of-memory", None, **death())
+    assert ledger.undecided == 1 and len(ledger.queue) == 0 and ledger.broken
     assert "disk full" in said[-1]
 
 
@@ -115,14 +186,14 @@ def test_published_masks_are_done_whatever_breaks_afterwards(tmp_path: Path, mon
     ledger, _ = make_ledger(tmp_path, 2)
     for report in (
         lambda unit: ledger.failed(unit, failed(unit, "storage"), "actor-1", "cpu"),
-        lambda unit: ledger.died(unit, "actor-died", **death()),
+        lambda unit: ledger.died([unit], "actor-died", None, **death()),
     ):
-        unit = ledger.take()
+        unit = take(ledger)
         Storage(str(tmp_path)).publish(shard_name(unit.unit_id), b"a shard")
         record = {"status": "done", "mask_rows": 5, "frames_annotated": 9}
-        monkeypatch.setattr("cluster.ledger.finalise_published", lambda *_, record=record: record)
+        monkeypatch.setattr("cluster.ledger.finalise_video", lambda *_, record=record: record)
         report(unit)
-    assert [item.mask_rows for item in ledger.tally.done] == [5, 5] and not ledger.tally.failed
+    assert (ledger.tally.mask_rows, ledger.tally.videos) == (10, 2) and not ledger.tally.failed
 
 
 def test_first_line_hides_credentials():

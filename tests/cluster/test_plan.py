@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.plan import PlanError, keep_published, make_plan, merge_plans, plan_table, unit_id
+from cluster.plan import BURN_IN, SEGMENT, UNIT_SEGMENTS, WHOLE, make_plan, video_key
+from cluster.plan_table import PlanError, keep_published, known_probes, merge_plans, plan_table
+from cluster.probe import Probe
 from cluster.source import SourceStat
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
@@ -16,10 +18,10 @@ ROW = VideoRow(1, "s3://user:secret@host/a.mp4?token=x", "a", (Prompt(frame=0, o
 
 
 def identity(row: VideoRow = ROW, stat: SourceStat = STAT, mask: SourceStat = STAT, config: RunConfig = CONFIG) -> str:
-    return unit_id(row, stat, {"m.png": mask}, config)
+    return video_key(row, stat, {"m.png": mask}, config)
 
 
-def test_unit_id_changes_with_everything_that_decides_masks():
+def test_video_key_changes_with_everything_that_decides_masks():
     others = {
         identity(),
         identity(row=replace(ROW, video_id="b")),
@@ -35,14 +37,14 @@ def test_unit_id_changes_with_everything_that_decides_masks():
     assert all(len(name) == 32 and set(name) <= set("0123456789abcdef") for name in others)
 
 
-def test_unit_id_ignores_where_the_row_stands_and_what_the_checkpoint_is_called():
+def test_video_key_ignores_where_the_row_stands_and_what_the_checkpoint_is_called():
     assert identity() == identity(row=replace(ROW, row=17))
     assert identity() == identity(config=replace(CONFIG, checkpoint="other name"))
 
 
 def test_plan_is_longest_first_and_has_no_credentials():
     rows = [replace(ROW, video_id=name, video=name) for name in "abc"]
-    sizes = dict(zip("abc", (10, 30, 20), strict=True))
+    sizes = dict(zip("abc", (10**6, 3 * 10**6, 2 * 10**6), strict=True))
     stats = {name: replace(STAT, size=size) for name, size in sizes.items()} | {"m.png": STAT}
     assert [unit.row.video_id for unit in make_plan(rows, stats, stats, CONFIG)] == ["b", "c", "a"]
     table = plan_table(make_plan([ROW], {ROW.video: STAT}, {"m.png": STAT}, CONFIG))
@@ -68,7 +70,7 @@ def test_appended_rows_extend_a_plan_and_changed_videos_are_refused_once_publish
 
 def test_a_presigned_mask_url_may_change():
     other = replace(ROW, prompts=(Prompt(frame=0, object_id=1, mask="https://host/m.png?signature=2"),))
-    assert unit_id(other, STAT, {"https://host/m.png?signature=2": STAT}, CONFIG) == identity()
+    assert video_key(other, STAT, {"https://host/m.png?signature=2": STAT}, CONFIG) == identity()
 
 
 def test_a_published_video_stays_done_when_its_source_is_gone():
@@ -78,7 +80,56 @@ def test_a_published_video_stays_done_when_its_source_is_gone():
     gone = {**stats, ROW.video: SourceStat(False, False, None, None)}
     units = make_plan([ROW], gone, gone, CONFIG)
     assert not units[0].found
-    kept = keep_published(units, first, published)
+    kept = keep_published(units, first, published, CONFIG)
     assert {unit.unit_id for unit in kept} == published
     merge_plans(kept, first, published)
-    assert keep_published(units, first, set())[0].unit_id == units[0].unit_id
+    assert keep_published(units, first, set(), CONFIG)[0].unit_id == units[0].unit_id
+
+
+def probe(frames: int | None) -> Probe:
+    return Probe(frames, 640, 480, 25.0, None if frames is None else frames / 25, "h264", None)
+
+
+def planned(frames: int | None, row: VideoRow = ROW, config: RunConfig = CONFIG):
+    stats = {row.video: STAT, "m.png": STAT}
+    return make_plan([row], stats, stats, config, {row.video: probe(frames)})
+
+
+def test_a_long_video_is_a_burn_in_and_segments():
+    length = UNIT_SEGMENTS * CONFIG.segment_frames
+    short, long = planned(2 * length), planned(2 * length + 1)
+    assert [unit.kind for unit in short] == [WHOLE] and short[0].unit_id == short[0].video_key
+    assert [(unit.kind, unit.first, unit.last) for unit in long] == [
+        (BURN_IN, 0, None),
+        (SEGMENT, 0, length),
+        (SEGMENT, length, 2 * length),
+        (SEGMENT, 2 * length, None),
+    ]
+    assert len({unit.unit_id for unit in long}) == 4 and {unit.video_key for unit in long} == {short[0].video_key}
+    assert [unit.unit_id for unit in planned(2 * length + 1)] == [unit.unit_id for unit in long]
+
+
+def test_what_is_not_known_or_causal_or_gone_is_not_split():
+    frames = 100 * CONFIG.segment_frames
+    assert len(planned(frames)) == 21
+    assert len(planned(None)) == 1
+    assert len(planned(frames, config=replace(CONFIG, burn_in_passes=0))) == 1
+    assert len(planned(frames, row=replace(ROW, stride=10))) == 1
+    assert len(planned(frames, row=replace(ROW, end=10_000))) == 1
+    gone = SourceStat(False, False, None, None)
+    assert len(make_plan([ROW], {ROW.video: gone}, {"m.png": STAT}, CONFIG, {ROW.video: probe(frames)})) == 1
+
+
+def test_a_plan_remembers_its_probes():
+    units = planned(100 * CONFIG.segment_frames)
+    assert known_probes(plan_table(units)) == {units[0].video_key: units[0].probe}
+
+
+def test_a_split_video_stays_done_when_its_source_is_gone():
+    units = planned(100 * CONFIG.segment_frames)
+    first = merge_plans(units, None, set())
+    shards = {unit.unit_id for unit in units if unit.kind == SEGMENT}
+    stats = {ROW.video: SourceStat(False, False, None, None), "m.png": STAT}
+    now = make_plan([ROW], stats, stats, CONFIG)
+    assert keep_published(now, first, shards, CONFIG) == [replace(unit, row=ROW) for unit in units]
+    assert keep_published(now, first, shards - {units[3].unit_id}, CONFIG) == now

@@ -6,7 +6,7 @@ from cluster.progress import Progress, Standing, describe, duration
 
 
 def standing(work: float, frames: int = 120, failed: int = 0) -> Standing:
-    return Standing(3, failed, 10, work, 100.0, frames, busy=2, waiting_actors=1)
+    return Standing(3, failed, 10, 3, 12, work, 100.0, frames, busy=2, waiting_actors=1, queued=4)
 
 
 def test_line_has_rate_and_time_left():

@@ -110,8 +110,8 @@ def test_an_actor_killed_at_work_is_replaced(corpus: tuple[Path, Path], referenc
     assert rows_hash(read_rows(output)) == rows_hash(read_rows(reference))
 
 
-def test_a_video_that_kills_two_actors_is_given_up_and_the_others_finish(corpus: tuple[Path, Path], tmp_path: Path):
-    """Each actor is killed while it works on the long video, which comes first."""
+def test_a_video_that_kills_its_actors_is_given_up_and_the_others_finish(corpus: tuple[Path, Path], tmp_path: Path):
+    """Each actor is killed as soon as it opens the long video, which comes first, until it is given up."""
     folder = tmp_path / "in"
     folder.mkdir()
     long = write_corpus(folder, videos=1, frames=900)
@@ -120,7 +120,7 @@ def test_a_video_that_kills_two_actors_is_given_up_and_the_others_finish(corpus:
     manifest.write_text(poison + corpus[0].read_text().splitlines()[0])
     output, scratch = tmp_path / "out", tmp_path / "scratch"
     scratch.mkdir()
-    command = annotate_command(manifest, output, corpus[1], "--actors", "1")
+    command = annotate_command(manifest, output, corpus[1], "--actors", "1", "--segment-frames", "1000")
     child = subprocess.Popen(
         command,
         env=environment(TMPDIR=str(scratch), RAY_TMPDIR="/tmp"),
@@ -130,21 +130,19 @@ def test_a_video_that_kills_two_actors_is_given_up_and_the_others_finish(corpus:
     )
     killed: list[int] = []
     deadline = time.monotonic() + 150
-    while len(killed) < 2 and time.monotonic() < deadline:
-        # An actor's scratch folder has its process id in its name, and holds a folder for the unit it works on.
+    while not list(output.glob("failures/*-final.parquet")) and time.monotonic() < deadline:
+        # An actor's scratch folder has its process id in its name, and holds a folder for the video it works on.
         for pid in actors_below(child.pid):
-            if pid not in killed and list(scratch.glob(f"stcn-scratch-*-{pid}-*/unit-*")):
+            if pid not in killed and list(scratch.glob(f"stcn-scratch-*-{pid}-*/video-*")):
                 killed.append(pid)
                 kill(pid)
-        time.sleep(0.05)
+        time.sleep(0.02)
     _, said = child.communicate(timeout=180)
     assert child.returncode == 3, said
     deaths = sorted(table_rows(output, "failures"), key=lambda row: row["attempt"])
-    assert [(row["video_id"], row["attempt"], row["terminal"]) for row in deaths] == [
-        ("poison", 1, False),
-        ("poison", 2, True),
-    ]
-    assert {row["cause"] for row in deaths} == {"actor-died"}
+    assert 2 <= len(deaths) == len(killed) <= 10, said
+    assert {row["video_id"] for row in deaths} == {"poison"} and {row["cause"] for row in deaths} == {"actor-died"}
+    assert [row["terminal"] for row in deaths] == [False] * (len(deaths) - 1) + [True]
     assert {row["video_id"] for row in read_rows(output)} == {"v-0"}
 
 

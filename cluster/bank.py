@@ -1,0 +1,56 @@
+"""A long video's saved bank on storage: what its segments start from, on whichever actor."""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from cluster.failure import BankError
+from cluster.finalise import bank_names
+from cluster.open_video import BurnInFacts, OpenVideo
+from cluster.plan import BURN_IN, Unit, part_id
+from cluster.storage import Published
+from cluster.workbench import Workbench
+
+COPY_BYTES = 16 << 20
+
+
+def publish_bank(unit_id: str, video: OpenVideo, bench: Workbench) -> Published:
+    """The bank first, then the facts about it: once they are there, so is the bank."""
+    bank, facts = bank_names(unit_id)
+    path = video.folder / "bank.safetensors"
+    video.segmenter.save_bank(path)
+    published = bench.storage.publish(bank, path)
+    path.unlink()
+    record = {
+        **asdict(video.facts),
+        "source_sha256": video.source_sha256(),
+        "bytes": published.size,
+        "sha256": published.sha256,
+    }
+    bench.storage.publish(facts, json.dumps(record, indent=2).encode())
+    return published
+
+
+def fetch_bank(unit: Unit, video: OpenVideo, bench: Workbench) -> Path:
+    """A local copy of the video's bank; makes the open video what it was after its burn-in.
+
+    What is in the bank is checked by who loads it. Raises BankError, OSError.
+    """
+    bank, facts = bank_names(part_id(unit.video_key, BURN_IN))
+    path = video.folder / "bank.safetensors"
+    try:
+        record = json.loads(bench.storage.read(facts))
+        with bench.storage.open_input(bank) as source, path.open("wb") as target:
+            while piece := source.read(COPY_BYTES):
+                target.write(piece)
+    except FileNotFoundError as error:
+        raise BankError(f"the saved bank of {unit.row.video_id} is gone: {error}") from error
+    except ValueError as error:
+        raise BankError(f"{facts} is damaged: {error}") from error
+    if path.stat().st_size != record["bytes"]:
+        raise BankError(f"{bank}: {path.stat().st_size} bytes are there of {record['bytes']}")
+    video.sha256 = record["source_sha256"]
+    names = [field.name for field in fields(BurnInFacts)]
+    video.facts = BurnInFacts(**{name: record[name] for name in names} | {"left_out": tuple(record["left_out"])})
+    video.leave_out(video.facts.left_out)
+    return path

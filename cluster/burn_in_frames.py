@@ -1,0 +1,39 @@
+"""The burn-in's decode pass: one sequential reading keeps the frames that will be visited, however long the video."""
+
+from cluster.frame_store import FrameStore
+from cluster.heartbeat import Heartbeat
+from cluster.open_video import BurnInFacts, OpenVideo
+from stcn_core.burn_in import BurnInChoice
+from stcn_core.settings import OfflineSettings
+
+
+def collect(
+    video: OpenVideo, settings: OfflineSettings, store: FrameStore, heartbeat: Heartbeat
+) -> tuple[BurnInChoice, BurnInFacts]:
+    """Puts the prompted frames and those of lowest priority into the store. Raises VideoError, PromptError."""
+    wanted = set(video.prompts.frames)
+    choice = BurnInChoice(settings.seed, video.row.video_id, settings.burn_in_passes, settings.visited_frames)
+    reader = video.frames(video.grid.with_frames(wanted))
+    heartbeat.stage("decode", video.info.frames_declared or 0)
+    found, positions = set(), 0
+    for frame, picture in reader:
+        heartbeat.step()
+        kept, dropped = False, []
+        if frame in video.grid:
+            positions += 1
+            if not (frame in wanted and video.prompts.frames[frame].given):
+                kept, dropped = choice.offer(frame)
+        if frame in wanted:
+            found.add(frame)
+        if (kept and frame not in dropped) or frame in wanted:
+            store.put(frame, picture)
+        for old in dropped:
+            if old != frame and old not in wanted:
+                store.discard(old)
+    missing = wanted - found
+    video.require(missing, reader.decoded, reader.error)
+    there = len(video.times) if video.times is not None else reader.decoded
+    expected = there if video.grid.end is None else min(there, video.grid.end)
+    damaged = reader.error is not None or reader.decoded + video.grid.stride - 1 < expected
+    facts = BurnInFacts(positions, reader.decoded, damaged, tuple(sorted(missing)), len(choice))
+    return choice, facts

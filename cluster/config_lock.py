@@ -1,0 +1,31 @@
+"""One output folder, one answer: the settings that affect masks are locked by the first run into it."""
+
+from cluster.storage import Storage
+from schemas.run_config import RunConfig
+
+CONFIG_NAME = "_run/config.json"
+
+
+class SettingsRefused(ValueError):
+    """The output folder belongs to a run with other settings, or a published video has changed."""
+
+
+def lock_config(storage: Storage, config: RunConfig) -> None:
+    """First writer wins. Raises SettingsRefused with the settings that differ."""
+    if storage.create(CONFIG_NAME, config.to_json().encode()):
+        return
+    differences = config.differences(read_config(storage))
+    if differences:
+        lines = "\n  ".join(differences)
+        raise SettingsRefused(
+            f"{storage.url} was begun with other settings (there -> now):\n  {lines}\n"
+            "Use the same settings to go on, or a new --output."
+        )
+
+
+def read_config(storage: Storage) -> RunConfig:
+    """The locked settings. Raises SettingsRefused where they cannot be read, FileNotFoundError where there are none."""
+    try:
+        return RunConfig.from_json(storage.read(CONFIG_NAME))
+    except ValueError as error:
+        raise SettingsRefused(f"{storage.url}/{CONFIG_NAME} cannot be used: {error}") from error

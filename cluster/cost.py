@@ -1,0 +1,56 @@
+"""How much work a video is: a number proportional to seconds, for order, packing, deadlines and time left. Pure.
+
+It never changes a mask, so it may be wrong; the driver measures how many seconds a unit of it really takes.
+"""
+
+from dataclasses import dataclass
+
+from cluster.probe import Probe
+from cluster.video import working_size
+from schemas.run_config import RunConfig
+
+# Seconds per megapixel and frame of the official layout, one object, bank of 128 frames, on two CPU cores. Only their
+# proportions matter; they are about the same on a GPU and for the small layout.
+KEY, READ, DECODER, VALUE = 1.15, 1.0, 2.5, 1.15
+DECODE_FRAME = 0.003  # reading a frame from the file
+START = 1.0  # opening, fetching, publishing: what a unit costs however short it is
+# Where nothing is known but the size of the file: a 480p video of about 1 Mbit/s at 25 frames/s.
+BYTES_PER_FRAME, USUAL_PIXELS = 5_000, 480 * 854
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Predicted work: of the burn-in (decode pass included) and of one frame of the final pass."""
+
+    burn_in: float
+    frame: float
+
+    def final(self, frames: int) -> float:
+        """Work of a stretch of the final pass."""
+        return START + self.frame * frames
+
+
+def annotated_frames(frames: int, start: int, end: int | None, stride: int) -> int:
+    """How many frames of `frames` the range start to end (exclusive), every stride-th, holds."""
+    stop = frames if end is None else min(end, frames)
+    return max(0, -(-(stop - start) // stride))
+
+
+def frames_known_or_guessed(probe: Probe, size: int | None) -> int:
+    """The probe's count, otherwise a guess from the file's size in bytes."""
+    return probe.frames or max(1, (size or 0) // BYTES_PER_FRAME)
+
+
+def predict(probe: Probe, frames: int, annotated: int, objects: int, config: RunConfig, visited: int | None) -> Cost:
+    """frames are decoded, `annotated` of them segmented; visited is the limit per burn-in pass, None for all."""
+    pixels = USUAL_PIXELS
+    if probe.height and probe.width:
+        height, width = working_size(probe.height, probe.width, config.resolution)
+        pixels = height * width
+    megapixels = pixels / 1e6
+    value_share = 1 / config.group_frames if config.recent_frames else 0
+    frame = DECODE_FRAME + megapixels * (KEY + READ + objects * (DECODER + VALUE * value_share))
+    visits = config.burn_in_passes * min(annotated, annotated if visited is None else visited)
+    visit = megapixels * (KEY + READ + objects * (DECODER + VALUE))
+    burn_in = START + DECODE_FRAME * frames + visits * visit if config.burn_in_passes else 0.0
+    return Cost(burn_in, frame)

@@ -1,0 +1,137 @@
+"""A video made ready for work: fetched, probed, its prompts resolved. An actor keeps it open between segments."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cluster.decoder import Frames
+from cluster.frame_grid import FrameGrid
+from cluster.heartbeat import Heartbeat
+from cluster.plan import Unit
+from cluster.source import fetch_source, read_source
+from cluster.video import working_size
+from cluster.workbench import Workbench
+from schemas.urls import public_url
+from stcn_core.prompts import PromptError, PromptSet, resolve_prompts
+
+
+@dataclass(frozen=True)
+class BurnInFacts:
+    """What the burn-in's decode of the whole range found. positions: frames to be annotated; frames_decoded counts
+    from frame 0; damaged: decoding ended with an error or before the last packet."""
+
+    positions: int
+    frames_decoded: int
+    damaged: bool
+    left_out: tuple[int, ...]
+    visited: int
+
+
+class OpenVideo:
+    """One video as a unit needs it. Raises VideoError, PromptError, OSError.
+
+    folder is a scratch folder of its own; size (h, w) the working size, source (H, W) that of the masks; segmenter is
+    set by the units that work on it, so that the next segment need not load the bank again.
+    """
+
+    def __init__(self, unit: Unit, bench: Workbench, heartbeat: Heartbeat) -> None:
+        self.key, self.row, self.bench = unit.video_key, unit.row, bench
+        self._scratch = TemporaryDirectory(prefix="video-", dir=bench.scratch)
+        self.folder = Path(self._scratch.name)
+        self.grid = FrameGrid.of(unit.row, bench.config)
+        self.segmenter = None
+        self.facts: BurnInFacts | None = None
+        self.notes: list[str] = []
+        self.sha256: str | None = None
+        self.path: Path | None = None
+        try:
+            self.path = fetch_source(
+                unit.row.video, self.folder, bench.input_options, lambda count: heartbeat.step(done=count)
+            )
+            heartbeat.stage("probe")
+            self.info = bench.decoder.probe(self.path)
+            self.source = (self.info.height, self.info.width)
+            self.size = working_size(*self.source, bench.config.resolution)
+            self.times = bench.decoder.frame_times(self.path)
+            heartbeat.stage("prompts")
+            self.prompts = resolve_prompts(unit.row.prompts, self.source, self._frame_at, self._load)
+        except BaseException as error:
+            error.video_path = self.path  # so that a message can name the URL instead
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Removes the scratch folder."""
+        self.segmenter = None
+        self._scratch.cleanup()
+
+    def frames(self, grid: FrameGrid, *, seek: bool = True) -> Frames:
+        """The frames of a grid at the working size, decoded ahead in the decoder's process."""
+        return self.bench.decoder.frames(
+            self.path, self.info, self.size, grid.start, grid.end, grid.stride, seek=seek, times=self.times
+        )
+
+    def require(self, missing: set[int], decoded: int, error: str | None) -> None:
+        """Prompts beyond the last frame: an error, unless the file is damaged and every object has another prompt."""
+        if not missing:
+            return
+        rest = {frame: here for frame, here in self.prompts.frames.items() if frame not in missing}
+        left = {i for here in rest.values() for i, mask in (*here.given.items(), *here.seeds.items()) if mask.any()}
+        if error is None or left < set(self.prompts.object_ids):
+            reason = f" ({error})" if error else ""
+            raise PromptError(
+                f"prompt on frame {min(missing)}: only {decoded} frames, counted from 0, are there{reason}"
+            )
+        self.leave_out(missing)
+
+    def leave_out(self, frames: Collection[int]) -> None:
+        """Does without the prompts on these frames."""
+        if frames:
+            rest = {frame: here for frame, here in self.prompts.frames.items() if frame not in frames}
+            self.prompts = PromptSet(self.prompts.object_ids, rest)
+            self.notes.append(f"prompts on {len(frames)} frame(s) that do not decode were left out")
+
+    def source_sha256(self) -> str:
+        """Hex SHA-256 of the file, or of the names and hashes of a folder's files; read once."""
+        if self.sha256 is None:
+            self.sha256 = _sha256(self.path)
+        return self.sha256
+
+    def time_of(self, frame: int) -> tuple[int | None, float | None]:
+        """(pts, seconds) of a frame; (None, None) where the container has none for it."""
+        if self.times is None or frame >= len(self.times):
+            return None, None
+        return int(self.times.pts[frame]), float(self.times.time_s[frame])
+
+    def prompt_frames(self, object_id: int) -> list[int]:
+        """Frames with a given mask of the object."""
+        return [frame for frame, here in self.prompts.frames.items() if object_id in here.given]
+
+    def _frame_at(self, seconds: float) -> int:
+        if self.times is None:
+            raise PromptError(f"prompt at {seconds:.3f} s: a folder of images has no times, give a frame")
+        try:
+            return self.times.frame_at(seconds)
+        except ValueError as error:
+            if (self.info.frames_declared or 0) - self.times.hidden > len(self.times):
+                return len(self.times)  # lost with the end of a damaged file; `require` judges that
+            raise PromptError(f"prompt at {seconds:.3f} s: {error}") from error
+
+    def _load(self, url: str) -> bytes:
+        try:
+            return read_source(url, self.bench.input_options)
+        except FileNotFoundError as error:
+            raise PromptError(f"mask {public_url(url)} does not exist") from error
+
+
+def _sha256(path: Path) -> str:
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()):
+        if file.is_file():
+            digest.update(f"{file.name}\0{_sha256(file)}\n".encode())
+    return digest.hexdigest()

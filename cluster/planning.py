@@ -1,0 +1,99 @@
+"""Making a run's plan: looks every source up, probes the videos that no earlier run has, writes the plan down."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.config_lock import SettingsRefused
+from cluster.plan import Unit, is_found, make_plan, video_key
+from cluster.plan_table import PlanError, check_version, keep_published, known_probes, merge_plans
+from cluster.probe import Probe, probe_sources
+from cluster.source import SourceStat, stat_source
+from cluster.storage import Storage
+from schemas.manifest import VideoRow
+from schemas.run_config import RunConfig
+
+PLAN_NAME = "_run/plan.parquet"
+STAT_THREADS = 32
+
+
+def plan_run(
+    storage: Storage,
+    rows: Sequence[VideoRow],
+    config: RunConfig,
+    options: Mapping,
+    published: set[str],
+    say: Callable[[str], None],
+) -> list[Unit]:
+    """The units of all rows. published: unit ids with a shard.
+
+    Raises SettingsRefused, and OSError where nothing at all can be looked up.
+    """
+    try:
+        earlier = read_plan(storage)
+        units = look_up(rows, config, options, earlier, say)
+        units = keep_published(units, earlier, published, config)
+        table = merge_plans(units, earlier, published)
+    except PlanError as error:
+        raise SettingsRefused(str(error)) from error
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    storage.publish(PLAN_NAME, sink.getvalue().to_pybytes())
+    return units
+
+
+def read_plan(storage: Storage) -> pa.Table | None:
+    """The plan on storage, or None. Raises PlanError for another version's or a damaged one."""
+    if not storage.exists(PLAN_NAME):
+        return None
+    where = f"{storage.url}/{PLAN_NAME}"
+    try:
+        table = pq.read_table(pa.BufferReader(storage.read(PLAN_NAME)))
+    except pa.ArrowInvalid as error:
+        raise PlanError(f"{where} is damaged ({error}). Delete it: the next run makes it anew.") from error
+    check_version(table, where)
+    return table
+
+
+def look_up(
+    rows: Sequence[VideoRow],
+    config: RunConfig,
+    options: Mapping,
+    earlier: pa.Table | None,
+    say: Callable[[str], None],
+) -> list[Unit]:
+    """Looks at every source and mask, and into the videos that the earlier plan does not know. Writes nothing."""
+    masks = {prompt.mask for row in rows for prompt in row.prompts if prompt.mask is not None}
+    stats = _stat_all({row.video for row in rows} | masks, options)
+    known = known_probes(earlier)
+    probes: dict[str, Probe] = {}
+    unknown = []
+    for row in rows:
+        probe = known.get(video_key(row, stats[row.video], stats, config))
+        if probe is not None:
+            probes[row.video] = probe
+        elif is_found(row, stats, stats):
+            unknown.append(row.video)
+    probes |= probe_sources(list(dict.fromkeys(unknown)), options, say=say)
+    return make_plan(rows, stats, stats, config, probes)
+
+
+def _stat_all(urls: Iterable[str], options: Mapping) -> dict[str, SourceStat]:
+    """Looks every URL up. One that cannot be looked up is left to its unit to fail at, unless all cannot."""
+    ordered = sorted(urls)
+    with ThreadPoolExecutor(STAT_THREADS) as pool:
+        found = list(pool.map(lambda url: _stat(url, options), ordered))
+    problems = [item for item in found if isinstance(item, OSError)]
+    if problems and len(problems) == len(ordered):
+        raise problems[0]
+    nothing = SourceStat(False, False, None, None)
+    return {url: nothing if isinstance(item, OSError) else item for url, item in zip(ordered, found, strict=True)}
+
+
+def _stat(url: str, options: Mapping) -> SourceStat | OSError:
+    try:
+        return stat_source(url, dict(options))
+    except (OSError, ValueError) as error:
+        return error if isinstance(error, OSError) else OSError(str(error))
