@@ -4,7 +4,6 @@ Files appear and vanish while we look. What is gone by the time it is read count
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -13,21 +12,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.config_lock import CONFIG_NAME
 from cluster.finalise import bank_names
+from cluster.plan import BURN_IN
+from cluster.plan_table import SCHEMA as PLAN_SCHEMA
+from cluster.plan_table import VERSION as PLAN_VERSION
+from cluster.planning import PLAN_NAME
+from cluster.resume import FAILURE, SHARD
 from cluster.storage import Storage
 from schemas.metadata import check_metadata
 
-PLAN_NAME = "_run/plan.parquet"
-CONFIG_NAME = "_run/config.json"
-PROGRESS_NAME = "_run/progress.json"
-SUMMARY_NAME = "_run/summary.json"
 COMPACTION_NAME = "_run/compaction.json"
-PLAN_SCHEMA_NAME, PLAN_VERSION = "stcn-plan", "2.0.0"
-UNIT_FILE = re.compile(r"([0-9a-f]{32})\.parquet")
-FAILURE_FILE = re.compile(r"([0-9a-f]{32})-(\d{3,})-(retried|lost|final)\.parquet")
 READ_THREADS = 16
 
-WHOLE, BURN_IN, SEGMENT = "whole", "burn-in", "segment"
 DONE, FAILED, LEFT = "done", "failed", "left"
 
 
@@ -95,7 +92,7 @@ class Output:
         """Unit ids whose masks are there."""
         if self.compaction is None:
             return frozenset(
-                match[1] for name in self.names("masks") if (match := UNIT_FILE.fullmatch(name.partition("/")[2]))
+                match[1] for name in self.names("masks") if (match := SHARD.fullmatch(name.partition("/")[2]))
             )
         return frozenset(
             unit_id
@@ -104,11 +101,21 @@ class Output:
             for unit_id in bundle["units"]
         )
 
+    def products(self) -> frozenset[str]:
+        """Unit ids whose masks, or saved bank, are there."""
+        banks = {unit.unit_id for unit in self.plan or () if not unit.has_shard and self.has_bank(unit.unit_id)}
+        return self.published() | banks
+
+    def terminal(self) -> frozenset[str]:
+        """Unit ids with a failure that ended the attempts of its run."""
+        found = self.failures().items()
+        return frozenset(unit_id for unit_id, before in found if any(kind == "final" for _, kind, _ in before))
+
     def failures(self) -> dict[str, list[tuple[int, str, str]]]:
         """unit id -> (attempt, retried | lost | final, file name), from names alone."""
         found: dict[str, list[tuple[int, str, str]]] = {}
         for name in self.names("failures"):
-            if match := FAILURE_FILE.fullmatch(name.partition("/")[2]):
+            if match := FAILURE.fullmatch(name.partition("/")[2]):
                 found.setdefault(match[1], []).append((int(match[2]), match[3], name))
         return {unit_id: sorted(attempts) for unit_id, attempts in found.items()}
 
@@ -143,7 +150,7 @@ def read_plan(storage: Storage) -> tuple[PlannedUnit, ...] | None:
     remedy = "Run the same jobs.annotate command again: it writes the plan anew"
     try:
         table = pq.read_table(pa.BufferReader(storage.read(PLAN_NAME)))
-        check_metadata(table.schema.metadata, PLAN_SCHEMA_NAME, PLAN_VERSION, where)
+        check_metadata(table.schema.metadata, PLAN_SCHEMA.metadata[b"schema_name"].decode(), PLAN_VERSION, where)
         columns = table.select([field.name for field in fields(PlannedUnit)])
     except FileNotFoundError:
         return None
@@ -205,11 +212,11 @@ def video_units(plan: Iterable[PlannedUnit]) -> dict[str, list[PlannedUnit]]:
     return found
 
 
-def video_state(units: Sequence[PlannedUnit], published: frozenset[str], failed: Iterable[str]) -> str:
-    """done: all its masks are published (a failure before that is past); failed: a unit of it failed; else left."""
-    if all(unit.unit_id in published for unit in units if unit.has_shard):
+def video_state(units: Sequence[PlannedUnit], products: frozenset[str], failed: frozenset[str]) -> str:
+    """done: all its masks are there; failed: a unit of it failed and has no product since; else left."""
+    if all(unit.unit_id in products for unit in units if unit.has_shard):
         return DONE
-    return FAILED if any(unit.unit_id in failed for unit in units) else LEFT
+    return FAILED if any(unit.unit_id in failed - products for unit in units) else LEFT
 
 
 def _read_table(storage: Storage, name: str, schema: Any, columns: Sequence[str] | None) -> list[dict]:

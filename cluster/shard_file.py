@@ -13,28 +13,29 @@ from cluster.posix_publish import BLOCK
 from cluster.storage import Storage
 
 
-@contextlib.contextmanager
-def local_copy(storage: Storage, name: str) -> Iterator[tuple[Path, int, str]]:
-    """(path, size, SHA-256) of a file of the output: the file itself on a local disk, otherwise a temporary copy.
+def fetch_shard(storage: Storage, name: str, folder: Path) -> tuple[Path, int, str]:
+    """(path, size, SHA-256): the file itself on a local disk, otherwise a copy in `folder`.
 
     Raises FileNotFoundError, OSError.
     """
     digest, size = hashlib.sha256(), 0
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(storage.open_input(name))
-        if storage.local:
-            path, target = Path(source.name), None
-        else:
-            target = stack.enter_context(tempfile.NamedTemporaryFile(prefix="stcn-shard-", suffix=".parquet"))
-            path = Path(target.name)
+        path = Path(source.name) if storage.local else folder / name.rpartition("/")[2]
+        target = None if storage.local else stack.enter_context(open(path, "wb"))
         while block := source.read(BLOCK):
             digest.update(block)
             size += len(block)
             if target is not None:
                 target.write(block)
-        if target is not None:
-            target.flush()
-        yield path, size, digest.hexdigest()
+    return path, size, digest.hexdigest()
+
+
+@contextlib.contextmanager
+def local_copy(storage: Storage, name: str) -> Iterator[tuple[Path, int, str]]:
+    """As fetch_shard; a copy is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="stcn-shard-") as folder:
+        yield fetch_shard(storage, name, Path(folder))
 
 
 def frames_of(storage: Storage, name: str, video_id: str, object_id: int) -> np.ndarray:

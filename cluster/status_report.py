@@ -7,12 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cluster.inspection import (
-    BURN_IN,
     DONE,
     FAILED,
     LEFT,
-    PROGRESS_NAME,
-    SUMMARY_NAME,
     Output,
     PlannedUnit,
     Unreadable,
@@ -22,9 +19,12 @@ from cluster.inspection import (
     video_state,
     video_units,
 )
+from cluster.plan import BURN_IN
 from cluster.progress import duration
+from cluster.progress_file import PROGRESS_NAME
 from cluster.remedy import remedy
 from cluster.storage import Storage
+from cluster.summary import SUMMARY_NAME
 from schemas import failures as failures_schema
 from schemas import videos as videos_schema
 
@@ -117,21 +117,21 @@ def read_status(storage: Storage, now: datetime.datetime | None = None) -> Statu
     progress = _optional_json(storage, PROGRESS_NAME, notes)
     summary = _optional_json(storage, SUMMARY_NAME, notes)
     attempts = output.failures()
-    published = output.published()
+    products = output.products()
     kinds = [kind for before in attempts.values() for _, kind, _ in before]
-    terminal = {u: before[-1][2] for u, before in attempts.items() if any(kind == "final" for _, kind, _ in before)}
+    terminal = output.terminal()
     if output.plan is None or output.compaction is not None:
         facts, failures = _from_tables(output, notes)
     else:
-        facts = _from_plan(output.plan, published, frozenset(terminal), output)
+        facts = _from_plan(output.plan, products, terminal)
         failed = facts.pop("failed_units")
-        failures = _failure_kinds(storage, [name for unit_id, name in terminal.items() if unit_id in failed], notes)
+        failures = _failure_kinds(storage, [attempts[unit_id][-1][2] for unit_id in failed], notes)
     heard = _time(progress.get("time"))
     age = None if heard is None else max(0.0, (now - heard).total_seconds())
     running = age is not None and age <= FRESH_SECONDS and progress.get("state") in ("running", "draining")
     return Status(
         url=storage.url,
-        state=_state(progress, summary, running, facts, bool(published)),
+        state=_state(progress, summary, running, facts, bool(products)),
         **facts,
         frames_per_second=_number(progress.get("frames_per_second")),
         seconds_left=_number(progress.get("seconds_left")) if running else None,
@@ -160,15 +160,15 @@ def _state(progress: Mapping, summary: Mapping, running: bool, facts: Mapping, b
     return "stopped" if begun or said or facts["done"] or facts["failed"] else "waiting"
 
 
-def _from_plan(plan: Sequence[PlannedUnit], published: frozenset[str], failed: frozenset[str], output: Output) -> dict:
+def _from_plan(plan: Sequence[PlannedUnit], products: frozenset[str], failed: frozenset[str]) -> dict:
     counts: Counter[str] = Counter()
     units: dict[str, list[int]] = {}
     frames_done, frames, known, failed_units = 0, 0, True, set()
     for mine in video_units(plan).values():
-        state = video_state(mine, published, failed)
+        state = video_state(mine, products, failed)
         counts[state] += 1
         if state == FAILED:
-            failed_units |= {unit.unit_id for unit in mine}
+            failed_units |= failed & {unit.unit_id for unit in mine}
         else:
             known &= mine[0].frames is not None
             frames += mine[0].frames or 0
@@ -176,8 +176,7 @@ def _from_plan(plan: Sequence[PlannedUnit], published: frozenset[str], failed: f
         for unit in mine:
             tally = units.setdefault(unit.kind, [0, 0])
             # A bank is deleted once its video is final.
-            bank = unit.kind == BURN_IN and (state == DONE or output.has_bank(unit.unit_id))
-            tally[0] += bank or unit.unit_id in published
+            tally[0] += unit.unit_id in products or (unit.kind == BURN_IN and state == DONE)
             tally[1] += 1
     return {
         "videos": sum(counts.values()),

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster.finalise import row_name
-from cluster.inspection import DONE, LEFT, UNIT_FILE, Output, PlannedUnit, read_rows, video_state, video_units
+from cluster.inspection import DONE, LEFT, Output, PlannedUnit, read_rows, video_state, video_units
 from cluster.inspection import FAILED as UNIT_FAILED
+from cluster.resume import SHARD
 from cluster.shard_check import DAMAGED, DOUBLED, LOST, ORPHAN, UNFINISHED, Finding, ObjectRows, ShardReport
 from cluster.track_totals import SCORE_STEPS
 from schemas import failures as failures_schema
@@ -82,7 +83,7 @@ class _Tables:
                 yield name, Finding(DAMAGED, name, str(rows), remedy)
                 continue
             for row in rows:
-                named = UNIT_FILE.fullmatch(name.partition("/")[2])
+                named = SHARD.fullmatch(name.partition("/")[2])
                 if named and table != "failures" and row_name(table, row["video_id"]) != name:
                     yield (
                         name,
@@ -104,13 +105,10 @@ class _Tables:
     def _unfinished(
         self, planned: Mapping[str, list[PlannedUnit]], videos: Mapping[str, tuple[str, dict]], terminal: set[str]
     ) -> Iterator[Finding]:
-        published = self.output.published()
-        failed = {
-            unit_id for unit_id, found in self.output.failures().items() if any(k == "final" for _, k, _ in found)
-        }
+        products, failed = self.output.products(), self.output.terminal()
         left, units_left = [], 0
         for video_id, units in planned.items():
-            state = video_state(units, published, failed)
+            state = video_state(units, products, failed)
             finished = video_id in videos and videos[video_id][1]["status"] != videos_schema.FAILED
             if state == DONE and not finished:
                 what = f"all masks of {video_id!r} are there, but its row is not"
@@ -120,11 +118,14 @@ class _Tables:
                 yield Finding(LOST, row_name("videos", video_id), what, self.again)
             elif state == LEFT and video_id not in videos:
                 left.append(video_id)
-                units_left += sum(unit.has_shard and unit.unit_id not in published for unit in units)
+                units_left += sum(unit.has_shard and unit.unit_id not in products for unit in units)
         self.states["left"] = len(left)
         if left:
             what = f"{len(left)} of {len(planned)} videos ({units_left} shards) are to be done, e.g. {left[0]!r}"
-            yield Finding(UNFINISHED, "masks", what, "Run the same jobs.annotate command again: it continues")
+            remedy = "Run the same jobs.annotate command again: it continues"
+            if self.output.compaction is not None:
+                remedy = "Finish the output that was compacted, and compact it again to a new place"
+            yield Finding(UNFINISHED, "masks", what, remedy)
 
     def _video(self, name: str, row: Mapping[str, Any], planned: Sequence[PlannedUnit] | None) -> Iterator[Finding]:
         """A finished video's row against its shards."""

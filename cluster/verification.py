@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from cluster.inspection import COMPACTION_NAME, CONFIG_NAME, PLAN_NAME, Output, look
+from cluster.config_lock import CONFIG_NAME
+from cluster.inspection import COMPACTION_NAME, Output, look
+from cluster.planning import PLAN_NAME
 from cluster.shard_check import DAMAGED, DOUBLED, LOST, ORPHAN, UNFINISHED, Finding, ShardReport, ShardTask, check_shard
 from cluster.shard_file import frames_of
 from cluster.storage import Storage
@@ -124,7 +126,8 @@ def _check_run_files(output: Output) -> Iterator[Finding]:
     if output.plan_error:
         yield Finding(DAMAGED, PLAN_NAME, output.plan_error, AGAIN)
     elif output.plan is None:
-        kind = LOST if shards else UNFINISHED
+        begun = output.compaction is not None and not output.compaction_finished
+        kind = LOST if shards and not begun else UNFINISHED
         yield Finding(kind, PLAN_NAME, "there is no plan, so nobody can say what is missing", AGAIN)
     if output.compaction is not None and not output.compaction_finished:
         remedy = "Run the same jobs.compact command again: it continues"

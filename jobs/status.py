@@ -16,6 +16,7 @@ import time
 from cluster.inspection import Unreadable
 from cluster.status_report import Status, read_status
 from cluster.storage import Storage
+from jobs.arguments import options, positive_number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,8 +29,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("output", metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
     p.add_argument("--json", action="store_true", help="one JSON object (with --watch: one per line)")
-    p.add_argument("--watch", type=_seconds, metavar="SECONDS", help="look again every so often, until it is done")
-    p.add_argument("--output-options", type=_options, default={}, metavar="JSON", help="fsspec options of OUT")
+    p.add_argument(
+        "--watch", type=positive_number, metavar="SECONDS", help="look again and again, until it is done"
+    )
+    p.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options of OUT")
     return p
 
 
@@ -58,23 +61,6 @@ def _print(status: Status, as_json: bool, again: bool) -> None:
     if again and sys.stdout.isatty():
         print("\x1b[2J\x1b[H", end="")
     print("\n".join(status.lines()) + ("\n" if again else ""), flush=True)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not seconds > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0 seconds")
-    return seconds
-
-
-def _options(text: str) -> dict:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError("must be a JSON object")
-    return value
 
 
 if __name__ == "__main__":

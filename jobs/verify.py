@@ -10,7 +10,6 @@ unfinished, nothing worse. Works on the output of jobs.compact too.
 
 import argparse
 import json
-import os
 import sys
 
 from tqdm import tqdm
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from cluster.inspection import Unreadable
 from cluster.storage import Storage
 from cluster.verification import verify
+from jobs.arguments import options, positive, usual_processes
 
 EPILOG = """
 Exit codes: 0 sound (there may be orphans), 1 something is damaged, lost or doubled, 2 there is no such output or it
@@ -35,16 +35,16 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("output", metavar="OUT", help="the --output of an annotate or compact run, on any fsspec URL")
     p.add_argument("--all-masks", action="store_true", help="decode every mask, not a sample of 32 in 4096")
-    p.add_argument("--processes", type=int, metavar="N", help="default: one per core, 8 at most")
+    p.add_argument("--processes", type=positive, metavar="N", help="default: one per core, 8 at most")
     p.add_argument("--json", action="store_true", help="the verdict and all findings as one JSON object")
-    p.add_argument("--output-options", type=_options, default={}, metavar="JSON", help="fsspec options of OUT")
+    p.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options of OUT")
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parses, checks, prints. Returns the exit code."""
     args = parser().parse_args(argv)
-    processes = args.processes or min(8, os.cpu_count() or 1)
+    processes = args.processes or usual_processes()
     try:
         storage = Storage(args.output, args.output_options)
         with tqdm(unit=" shards", desc="verify", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
@@ -59,16 +59,6 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     print(json.dumps(verdict.to_json(), indent=2) if args.json else "\n".join(verdict.lines()))
     return verdict.code
-
-
-def _options(text: str) -> dict:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError("must be a JSON object")
-    return value
 
 
 if __name__ == "__main__":

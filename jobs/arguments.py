@@ -1,0 +1,39 @@
+"""Kinds of command line values that several commands take."""
+
+import argparse
+import json
+import os
+
+
+def options(text: str) -> dict:
+    """fsspec storage options: a JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """A number above 0, such as seconds or MiB."""
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from error
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    return number
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return int(text)
+
+
+def usual_processes() -> int:
+    """One per core, 8 at most."""
+    return min(8, os.cpu_count() or 1)
