@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,15 @@ class Decoder:
     without progress, which is a decoded frame, wanted or not, or packets read. `depth`: frames decoded ahead, at
     most `RING_BYTES` of them. Every request raises VideoError as `cluster.video` does, DecoderCrash, DecoderStall, and
     RuntimeError when the child does not start within `start_seconds` or fails in a way that is no video's fault.
+    `progress`, where set, is called with a growing counter (frames or packets) while a request takes long to give
+    something: about twice a second, in the thread that waits.
     """
 
     def __init__(self, stall_seconds: float = 60, depth: int = 16, start_seconds: float = 60):
         if min(stall_seconds, depth, start_seconds) <= 0:
             raise ValueError("stall_seconds, depth and start_seconds must be positive")
         self.stall_seconds, self.depth, self.start_seconds = stall_seconds, int(depth), start_seconds
+        self.progress: Callable[[int], None] | None = None
         self._child: ChildProcess | None = None
         self._ring: int | None = None
         self._answering = False
@@ -185,6 +188,8 @@ class Decoder:
             raise self._lost(path, doing, error) from None
         self._patience = event.get("blind", 0) / BLIND_FRAMES_PER_SECOND
         self._answering = not _is_last(event)
+        if "alive" in event and self.progress is not None:
+            self.progress(event["alive"])
         if "failed" in event:
             kind, where, reason = event["failed"]
             raise VideoError(where, kind, reason)

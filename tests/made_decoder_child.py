@@ -1,7 +1,7 @@
 """The decoder's child with faults that a test asks for in STCN_TEST_FAULT: `NAME:FRAME`, at that frame of a request.
 
 segv: a true access to address 0. spin: a loop that holds the GIL. print: writes 100,000 lines and goes on.
-start-exit, start-hang: the child never becomes ready.
+slow: every decoded frame takes 20 ms, wanted or not. start-exit, start-hang: the child never becomes ready.
 """
 
 import ctypes
@@ -17,6 +17,13 @@ FAULT, _, FRAME = os.environ.get("STCN_TEST_FAULT", "none:0").partition(":")
 
 
 class FaultyReader(child.FrameReader):
+    def __init__(self, *args, progress, **options):
+        def slow(decoded: int, blind: int) -> None:
+            time.sleep(0.02)
+            progress(decoded, blind)
+
+        super().__init__(*args, progress=slow if FAULT == "slow" else progress, **options)
+
     def __iter__(self):
         for index, frame in super().__iter__():
             if index == int(FRAME):

@@ -235,21 +235,31 @@ def test_a_spin_that_holds_the_gil_is_a_stall_also_while_skipping(inputs, faulty
         assert [index for index, _ in decoder.frames(path, info, end=12)] == list(range(12))
 
 
-def test_skipping_far_takes_longer_than_a_stall_and_is_none(tmp_path, monkeypatch):
-    path = write_video(tmp_path / "far.mp4", 3000, size=(240, 320), options=GROUPS)
-    with Decoder(stall_seconds=0.7) as decoder:
+def test_skipping_far_takes_longer_than_a_stall_and_is_none(inputs, faulty):
+    faulty.setenv("STCN_TEST_FAULT", "slow")
+    path = inputs / "long.mp4"
+    with Decoder(stall_seconds=1.2) as decoder:
         info = decoder.probe(path)
-        began = time.monotonic()
-        frames = decoder.frames(path, info, start=2990, seek=False)
-        os.sched_setaffinity(decoder.pid, {min(os.sched_getaffinity(0))})
-        os.setpriority(os.PRIO_PROCESS, decoder.pid, 5)
-        assert [index for index, _ in frames] == list(range(2990, 3000))
-        assert time.monotonic() - began > 0.7, "the video is too short for this test"
+        began, counted = time.monotonic(), []
+        decoder.progress = counted.append
+        assert [index for index, _ in decoder.frames(path, info, start=150, end=155)] == list(range(150, 155))
+        assert time.monotonic() - began > 3
+        assert len(counted) > 2 and counted == sorted(set(counted)) and 0 < counted[0] and counted[-1] <= 155
+
+
+def test_seeking_announces_the_frames_it_passes_in_silence(inputs):
+    calls = []
+    path = inputs / "long.mp4"
+    reader = FrameReader(path, probe_video(path), start=300, progress=lambda *call: calls.append(call))
+    assert [index for index, _ in reader] == list(range(300, 320))
+    announced = calls.index((0, 320))
+    assert announced >= 320, "after the calls for the packets whose times are read"
+    assert calls[announced + 1 :] == [(index + 1, 0) for index in range(300, 320)]
 
 
 def test_a_consumer_slower_than_a_stall_is_none(inputs):
     path = inputs / "sound.mp4"
-    with Decoder(stall_seconds=0.3, depth=2) as decoder:
+    with Decoder(stall_seconds=0.5, depth=2) as decoder:
         info = decoder.probe(path)
         for index, _ in decoder.frames(path, info):
             if index in (0, 20):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from made_videos import copy_packets, read_number, real_clips, write_video
 
+import cluster.frame_times
 from cluster.container import open_video
 from cluster.frame_times import frame_times, times_from_stamps
 from cluster.video import FrameReader, VideoError, probe_video
@@ -192,3 +193,13 @@ def test_a_real_file_of_60_frames_a_second():
     with open_video(path) as (container, stream):
         truth = [float((frame.pts or 0) * stream.time_base) for frame in container.decode(stream)]
     assert len(times) == 1016 and times.time_s == pytest.approx(np.array(truth) - truth[0], abs=1e-9)
+
+
+def test_without_keyframes_nearby_a_video_cannot_be_sought_at_a_bounded_cost(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster.frame_times, "MAX_KEYFRAME_GAP", 40)
+    options = {"preset": "ultrafast", "sc_threshold": "0"}
+    for group, seekable in ((41, True), (60, False)):
+        path = write_video(tmp_path / f"{group}.mp4", 120, options={**options, "g": str(group)})
+        packets = []
+        assert frame_times(path, packets.append).seekable is seekable
+        assert packets == list(range(120))
