@@ -236,7 +236,7 @@ def test_a_spin_that_holds_the_gil_is_a_stall_also_while_skipping(inputs, faulty
 
 
 def test_skipping_far_takes_longer_than_a_stall_and_is_none(inputs, faulty):
-    faulty.setenv("STCN_TEST_FAULT", "slow")
+    faulty.setenv("STCN_TEST_FAULT", "slow:-1")
     path = inputs / "long.mp4"
     with Decoder(stall_seconds=1.2) as decoder:
         info = decoder.probe(path)
