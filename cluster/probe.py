@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.child_process import ChildDied, ChildProcess, ChildSilent
-from schemas.urls import public_url
+from schemas.urls import is_local, public_url
 
 CHILD = "cluster.probe_child"
+CHILDREN_LOCAL = 4
+CHILDREN_REMOTE = 12  # they mostly wait for the network
 START_SECONDS = 60.0
 SAY_SECONDS = 10.0
 FAILED_STARTS = 3  # in a row: this machine cannot start children
@@ -36,18 +38,22 @@ def probe_sources(
     urls: Iterable[str],
     options: Mapping[str, Any] | None = None,
     *,
-    children: int = 4,
+    children: int | None = None,
     deadline_seconds: float = 60,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Probe]:
     """A Probe of every URL, in their order: local files and folders of images, and remote ones by ranged reads.
 
+    `children`: how many processes; None: `CHILDREN_LOCAL`, or `CHILDREN_REMOTE` where a URL is remote.
     `options` for fsspec go to the children over a pipe. Each URL has `deadline_seconds`; a crash, a hang or no access
     is a Probe with `error`. `say` gets a line every 10 seconds. Raises ValueError for numbers that are not positive.
     """
+    urls = list(dict.fromkeys(urls))
+    if children is None:
+        children = CHILDREN_LOCAL if all(map(is_local, urls)) else CHILDREN_REMOTE
     if children < 1 or deadline_seconds <= 0:
         raise ValueError(f"children and deadline_seconds must be positive, got {children} and {deadline_seconds}")
-    crew = _Crew(list(dict.fromkeys(urls)), dict(options or {}), deadline_seconds, say or (lambda line: None))
+    crew = _Crew(urls, dict(options or {}), deadline_seconds, say or (lambda line: None))
     return crew.run(children)
 
 
