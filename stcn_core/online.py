@@ -16,8 +16,9 @@ class OnlineSegmenter:
     """Feed frames in order with `step`; objects begin where they are first prompted.
 
     objects is how many there will be in all. Of the frames fed, the first and every `memory_every`-th after it are
-    memorised beside the pinned prompts and the ring of recent frames. STCN's published run is `unbounded` with
-    recent_frames 0.
+    memorised beside the pinned prompts and the ring of recent frames. On a frame with given masks all objects that have
+    begun are pinned, as in STCN's generic protocol: the others' predictions have just yielded to a fact there. STCN's
+    published run is `unbounded` with recent_frames 0.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class OnlineSegmenter:
         values = self.propagation.value(encoded, full)
         key = encoded.features.key[0]
         if given:
-            self.memory.pin(frame, key, values, [k in given for k in objects])
+            self.memory.pin(frame, key, values, known)
         elif every:
             position = self.memory.admit(frame)
             if position is not None:

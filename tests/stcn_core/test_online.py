@@ -56,6 +56,25 @@ def test_predictions_yield_to_masks_that_are_given_later(monkeypatch: pytest.Mon
     assert np.array_equal((probabilities[2] > 0.5).numpy(), mask_of(1, 2) == 1)
 
 
+def test_a_late_prompt_pins_all_objects_that_have_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """STCN's generic protocol: the values of all enabled objects on an annotated frame stay in memory."""
+    run = online(3, memory_every=100)
+    run.step(0, VIDEO[0], {0: mask_of(0, 1)})
+    run.step(1, VIDEO[1])
+    memorised = []
+    value = run.propagation.value
+    monkeypatch.setattr(run.propagation, "value", lambda *args: memorised.append(args[1]) or value(*args))
+    shown = run.step(2, VIDEO[2], {1: mask_of(2, 2)})
+    slots = {slot.frame: slot for slot in run.memory.slots if slot.pinned}
+    assert slots[0].valid == (True, False, False) and slots[2].valid == (True, True, False)
+    assert run.memory.known() == [True, True, False]
+    kept = run.propagation.unpad(memorised[0])
+    assert torch.equal(kept, shown[1:]) and kept[0].max() > 0.5  # the first object as it was predicted there
+    assert not kept[2].any()
+    index = next(i for i, slot in enumerate(run.memory.slots) if slot.frame == 2)
+    assert run.memory.values[0, index].any() and index in run.memory._readable(3, 0)
+
+
 def test_nothing_memorised_before_the_first_prompt() -> None:
     run = online()
     for frame in range(4):
