@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SCORE_STEPS = 1 << 24
+UPSAMPLED_BYTES = 256 << 20  # of probabilities at the source's resolution that live at a time
 
 
 def label_frame(probabilities: Tensor, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -13,9 +14,7 @@ def label_frame(probabilities: Tensor, size: tuple[int, int]) -> tuple[np.ndarra
 
     Probabilities, not labels, are upsampled (bilinear, align_corners False), then argmax, on their device.
     """
-    if tuple(probabilities.shape[-2:]) != tuple(size):
-        probabilities = F.interpolate(probabilities[None], size, mode="bilinear", align_corners=False)[0]
-    best, labels = probabilities.max(0)  # [H, W]
+    best, labels = _best(probabilities, size)
     count = probabilities.shape[0]
     flat = labels.flatten()
     area = torch.bincount(flat, minlength=count)
@@ -25,3 +24,21 @@ def label_frame(probabilities: Tensor, size: tuple[int, int]) -> tuple[np.ndarra
     scores = (total / area.clamp(min=1)).cpu().numpy()[1:]
     kind = torch.uint8 if count <= 256 else torch.int32
     return labels.to(kind).cpu().numpy(), scores
+
+
+def _best(probabilities: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The largest probability and its label [H, W], the lowest label among equals; a few objects at a time."""
+    step = max(1, UPSAMPLED_BYTES // (4 * size[0] * size[1]))
+    best = labels = None
+    for first in range(0, len(probabilities), step):
+        part = probabilities[first : first + step]
+        if tuple(part.shape[-2:]) != tuple(size):
+            part = F.interpolate(part[None], size, mode="bilinear", align_corners=False)[0]
+        largest, position = part.max(0)
+        if best is None:
+            best, labels = largest, position
+        else:
+            better = largest > best
+            best = torch.where(better, largest, best)
+            labels = torch.where(better, position + first, labels)
+    return best, labels

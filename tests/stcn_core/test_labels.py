@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stcn_core import labels as labels_module
 from stcn_core.labels import label_frame
 
 
@@ -36,3 +37,23 @@ def test_background_wins_ties() -> None:
     labels, scores = label_frame(torch.full((3, 4, 4), 1 / 3), (4, 4))
     assert not labels.any()
     assert scores.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("size", [(12, 20), (31, 45), (5, 7)])
+@pytest.mark.parametrize("together", [1, 2, 3, 7, 300])
+def test_a_few_objects_at_a_time_give_the_same_bits(
+    size: tuple[int, int], together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = torch.Generator().manual_seed(1)
+    padded = torch.softmax(2 * torch.randn(300, 16, 24, generator=draw), 0)
+    padded[:, 5:11] = 1 / 300  # all equal: the lowest label
+    probabilities = padded[:, 2:14, 2:22]  # a view, as after unpadding
+    if tuple(probabilities.shape[1:]) == size:
+        whole = probabilities
+    else:
+        whole = torch.nn.functional.interpolate(probabilities[None], size, mode="bilinear", align_corners=False)[0]
+    expected = whole.max(0)
+    monkeypatch.setattr(labels_module, "UPSAMPLED_BYTES", together * 4 * size[0] * size[1])
+    best, labels = labels_module._best(probabilities, size)
+    assert torch.equal(best, expected.values) and torch.equal(labels, expected.indices)
+    assert len(labels.unique()) > 10 and (labels == 0).any()
