@@ -20,6 +20,7 @@ from stcn_core.network import STCN, NetworkConfig
 
 BUNDLED = Path(__file__).parent / "weights" / "small.safetensors"
 CONFIG_KEY = "network_config"
+VALUE_INPUT = "value_encoder.conv1.weight"
 SHOWN_KEYS = 5
 
 
@@ -54,18 +55,56 @@ def load_checkpoint(path: Path | str) -> tuple[STCN, CheckpointInfo]:
     state, config = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
     state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     notes = []
-    if config is None:
-        has_cbam = any(".fuser.attention." in key for key in state)
-        config = replace(NetworkConfig.official(), cbam=has_cbam)
-    first = state.get("value_encoder.conv1.weight")
+    first = state.get(VALUE_INPUT)
     if first is not None and first.ndim == 4 and first.shape[1] == 4:
         # Stage-0 weights saw no "others" channel. STCN's own evaluation appends zeros, which ignores it.
-        state["value_encoder.conv1.weight"] = torch.cat((first, torch.zeros_like(first[:, :1])), 1)
+        state[VALUE_INPUT] = torch.cat((first, torch.zeros_like(first[:, :1])), 1)
         notes.append("value_encoder.conv1: 4 input channels, one of zeros appended")
+    hint = ""
+    if config is None:
+        config = recognised_config(state)
+        hint = (
+            f": the file carries no {CONFIG_KEY} and was compared with the official layout; another layout is "
+            "recognised where it is whole, and sure to load where save_checkpoint wrote it as .safetensors"
+        )
     network = _build(path, config)
-    _check_keys(path, network.state_dict(), state)
+    _check_keys(path, network.state_dict(), state, hint)
     network.load_state_dict(state)
     return network.float().eval(), CheckpointInfo(path.name, file_sha256(path), config, tuple(notes))
+
+
+def recognised_config(state: Mapping[str, Tensor]) -> NetworkConfig:
+    """The layout of a state dict that carries no NetworkConfig, from its keys and shapes.
+
+    The official layout unless another one fits every tensor: a damaged official file is still told what it lacks.
+    """
+    official = replace(NetworkConfig.official(), cbam=any(".fuser.attention." in key for key in state))
+
+    def width(key: str, axis: int = 0) -> int:
+        return state[key].shape[axis]
+
+    def depths(*stages: str) -> tuple[int, ...]:
+        return tuple(len({key.split(".")[2] for key in state if key.startswith(f"{stage}.")}) for stage in stages)
+
+    try:
+        config = replace(
+            official,
+            key_block="bottleneck" if "key_encoder.res2.0.conv3.weight" in state else "basic",
+            key_width=width("key_encoder.conv1.weight"),
+            key_depths=depths("key_encoder.res2", "key_encoder.layer2", "key_encoder.layer3"),
+            value_width=width("value_encoder.conv1.weight"),
+            value_depths=depths("value_encoder.layer1", "value_encoder.layer2", "value_encoder.layer3"),
+            value_conv_bias="value_encoder.conv1.bias" in state,
+            key_dim=width("key_proj.key_proj.weight"),
+            value_dim=width("key_comp.weight"),
+            decoder_dim=width("decoder.pred.weight", 1),
+        )
+        with torch.device("meta"):  # shapes only
+            expected = STCN(config).state_dict()
+    except (KeyError, IndexError, ValueError, RuntimeError):
+        return official
+    found = {key: tensor.shape for key, tensor in state.items()}
+    return config if found == {key: tensor.shape for key, tensor in expected.items()} else official
 
 
 def save_checkpoint(
@@ -133,7 +172,7 @@ def _read_pth(path: Path) -> tuple[dict[str, Tensor], None]:
     return dict(state), None
 
 
-def _check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def _check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], hint: str) -> None:
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]
     misshapen = [
@@ -147,4 +186,4 @@ def _check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, 
             more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
             parts.append(f"{len(keys)} {word}: {', '.join(keys[:SHOWN_KEYS])}{more}")
     if parts:
-        raise CheckpointError(f"{path} does not fit the network ({'; '.join(parts)})")
+        raise CheckpointError(f"{path} does not fit the network ({'; '.join(parts)}){hint}")

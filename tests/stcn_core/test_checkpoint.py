@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,38 @@ def test_other_layouts_carry_their_config(tmp_path: Path) -> None:
     assert all(p.dtype == torch.float32 for p in loaded.parameters())
     for key, tensor in loaded.state_dict().items():
         torch.testing.assert_close(tensor, network.state_dict()[key].half().to(tensor.dtype))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        NetworkConfig.small(),
+        replace(TINY, cbam=False, value_conv_bias=True),
+        replace(TINY, key_block="bottleneck"),
+    ],
+)
+def test_another_layout_is_recognised_from_its_shapes(config: NetworkConfig, tmp_path: Path) -> None:
+    """A plain state dict, `.pth` or safetensors without a config; also with 4 input channels or a prefix."""
+    network = random_network(config)
+    state = network.state_dict()
+    save_checkpoint(network, tmp_path / "plain.pth")
+    loaded, info = load_checkpoint(tmp_path / "plain.pth")
+    assert info.config == config
+    assert_same(loaded.state_dict(), state)
+    save_file(state, tmp_path / "plain.safetensors")
+    assert load_checkpoint(tmp_path / "plain.safetensors")[1].config == config
+    four = {f"module.{key}": tensor for key, tensor in {**state, FIRST: state[FIRST][:, :4]}.items()}
+    torch.save(four, tmp_path / "four.pth")
+    assert load_checkpoint(tmp_path / "four.pth")[1].config == config
+
+
+def test_a_damaged_other_layout_is_told_how_to_load(tmp_path: Path) -> None:
+    state = dict(random_network(TINY).state_dict())
+    del state["decoder.pred.bias"]
+    torch.save(state, tmp_path / "tiny.pth")
+    with pytest.raises(CheckpointError, match="misshapen.*official layout.*as .safetensors"):
+        load_checkpoint(tmp_path / "tiny.pth")
 
 
 def test_four_channels_in_safetensors(tmp_path: Path) -> None:
