@@ -12,7 +12,6 @@ import sys
 from cluster.config_lock import SettingsRefused
 from cluster.deadline import STALL_SECONDS
 from cluster.exit_codes import ExitCode
-from cluster.run import DECODER_SECONDS, RunRequest, checkpoint_identity, run
 from cluster.segmenter import StcnSegmenters
 from cluster.source import list_manifest_rows, read_source
 from cluster.workbench import offline_settings
@@ -33,8 +32,8 @@ Exit codes: 0 all done, 1 internal error, 2 bad arguments or manifest, 3 finishe
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line. `--help` is the contract."""
+def parser(output_needed: bool = True) -> argparse.ArgumentParser:
+    """The command line. `--help` is the contract. output_needed: False for a dry run."""
     default = OfflineSettings()
     p = argparse.ArgumentParser(
         prog="python -m jobs.annotate",
@@ -43,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--manifest", required=True, help="JSONL, CSV or Parquet on any fsspec URL, or a folder or glob")
-    p.add_argument("--output", required=True, help="folder on any fsspec URL; local, s3://, gs://, ...")
+    p.add_argument("--output", required=output_needed, help="folder on any fsspec URL; local, s3://, gs://, ...")
     p.add_argument("--prompt-masks", help="for a folder or glob: PNGs at DIR/<video_id>/<frame>.png")
     p.add_argument("--checkpoint", default="", help=".pth or .safetensors, path or URL (default: the bundled network)")
     work = p.add_argument_group("work")
@@ -104,6 +103,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Parses, calls, prints. Returns the exit code."""
     args = parser().parse_args(argv)
+    # Late: jobs.plan shares this command line, and needs no Ray.
+    from cluster.run import DECODER_SECONDS, RunRequest, checkpoint_identity, run
+
     try:
         rows = manifest_rows(args)
         name, sha256, notes = checkpoint_identity(args.checkpoint, args.input_options)

@@ -1,0 +1,149 @@
+"""What a run will do and take, before it is begun. Looks into every video, needs no cluster, writes nothing.
+
+    python -m jobs.plan --manifest videos.jsonl --actors 64 --frames-per-second 22
+
+Takes the arguments of jobs.annotate, so that a command can be tried out under this name. --output may be left out;
+where it is given and holds a run, what is done already is taken off. Time is predicted from --frames-per-second (of one
+actor, burn-in included; the summary of an earlier run says it) or, without it, from a few seconds of the network on
+this machine. Unreadable videos are listed with the reason.
+"""
+
+import argparse
+import contextlib
+import importlib.resources
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cluster.config_lock import SettingsRefused, read_config
+from cluster.exit_codes import ExitCode
+from cluster.finalise import failure_name
+from cluster.forecast import Rate, forecast, sort_readable, typical_size, visited_frames
+from cluster.inspection import read_rows
+from cluster.plan import Unit
+from cluster.plan_table import PlanError, keep_published, merge_plans
+from cluster.planning import look_up, read_plan
+from cluster.posix_publish import file_digest
+from cluster.resume import TABLES, OutputState, sort_out
+from cluster.source import fetch_source
+from cluster.storage import Storage
+from cluster.video import working_size
+from jobs import annotate
+from jobs.arguments import positive_number
+from schemas import failures
+from schemas.run_config import RunConfig
+from schemas.urls import file_name, public_url
+
+EPILOG = """
+Exit codes: 0 planned (also with unreadable videos), 2 bad arguments, manifest or checkpoint, 5 --output holds a
+run with other settings.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of jobs.annotate and some more. `--help` is the contract."""
+    p = annotate.parser(output_needed=False)
+    p.prog, p.description, p.epilog = "python -m jobs.plan", __doc__, EPILOG
+    dry = p.add_argument_group("dry run")
+    dry.add_argument(
+        "--frames-per-second", type=positive_number, metavar="RATE", help="of one actor (default: measured here)"
+    )
+    dry.add_argument("--json", action="store_true", help="the forecast as one JSON object")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, plans, prints. Returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        rows = annotate.manifest_rows(args)
+        with _checkpoint(args.checkpoint, args.input_options) as path:
+            name = file_name(public_url(args.checkpoint)) or path.name
+            config = annotate.run_config(args, name, file_digest(path))
+            annotate.check_ranges(rows, config)
+            units, done, failed = _units(args, config, rows)
+            found = forecast(units, config, args.actors or 1, _rate(args, config, units, path), done, failed)
+    except (SettingsRefused, PlanError) as error:
+        return _refuse(error, ExitCode.SETTINGS_REFUSED)
+    except (ValueError, OSError, RuntimeError) as error:  # ManifestError and CheckpointError among them
+        return _refuse(error, ExitCode.BAD_ARGUMENTS)
+    print(json.dumps(found.to_json(), indent=2) if args.json else "\n".join(found.lines()))
+    return int(ExitCode.DONE)
+
+
+def _units(args: argparse.Namespace, config: RunConfig, rows: Sequence) -> tuple[list[Unit], int, int]:
+    """(units to be done, videos done before, videos failed before). Reads --output, if there is one."""
+    if not args.output:
+        return look_up(rows, config, args.input_options, None, _say), 0, 0
+    storage = Storage(args.output, args.output_options)
+    with contextlib.suppress(FileNotFoundError):
+        differences = config.differences(read_config(storage))
+        if differences:
+            lines = "\n  ".join(differences)
+            raise SettingsRefused(f"{storage.url} was begun with other settings (there -> now):\n  {lines}")
+    state = OutputState.of(name for table in TABLES for name in storage.list(table))
+    earlier = read_plan(storage)
+    units = look_up(rows, config, args.input_options, earlier, _say)
+    units = keep_published(units, earlier, set(state.published), config)
+    merge_plans(units, earlier, set(state.published))  # refuses what jobs.annotate would refuse
+    todo = sort_out(units, state, _to_retry(storage, state, args.retry_failed))
+    return todo.work, todo.done, todo.failed
+
+
+def _to_retry(storage: Storage, state: OutputState, asked: str | None) -> dict[str, str]:
+    """unit id -> error class of the failed units that --retry-failed means."""
+    names = [failure_name(unit_id, attempt, "final") for unit_id, attempt in state.failed.items()]
+    found = {}
+    if asked is not None:
+        for _, rows in read_rows(storage, names, failures, ["unit_id", "error_class"]):
+            found |= {} if isinstance(rows, Exception) else {row["unit_id"]: row["error_class"] for row in rows}
+    return {unit_id: kind for unit_id, kind in found.items() if asked in ("", kind)}
+
+
+def _rate(args: argparse.Namespace, config: RunConfig, units: Sequence[Unit], path: Path) -> Rate | float | None:
+    """What was given, or what this machine does with the weights at path."""
+    readable = [unit for members in sort_readable(units)[0] for unit in members]
+    if args.frames_per_second is not None or not readable:
+        return args.frames_per_second
+    import torch
+
+    from cluster.rate import measure_rate
+
+    device = args.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = args.threads or (4 if device == "cuda" else max(1, (os.cpu_count() or 1) // (args.actors or 1)))
+    size = typical_size(readable, config) or working_size(480, 854, config.resolution)
+    most = max((unit.probe.frames or 0 for unit in readable), default=0) or 10_000
+    _say("measuring how fast the network is on this machine (--frames-per-second RATE spares that)")
+    return measure_rate(str(path), config, size, visited_frames(config, most), device=device, threads=threads)
+
+
+@contextlib.contextmanager
+def _checkpoint(url: str, options: dict) -> Iterator[Path]:
+    """The weights as a local file. Raises FileNotFoundError, OSError."""
+    if not url:
+        with importlib.resources.as_file(importlib.resources.files("stcn_core") / "weights/small.safetensors") as path:
+            yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="stcn-checkpoint-") as scratch:
+        path = fetch_source(url, Path(scratch), options)
+        if not path.is_file():
+            raise OSError(f"checkpoint {public_url(url)} is a folder. Give a .pth or .safetensors file.")
+        yield path
+
+
+def _refuse(error: Exception, code: ExitCode) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return int(code)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
