@@ -17,10 +17,11 @@ RAY = Path(sys.executable).with_name("ray")
 
 @dataclass(frozen=True)
 class Head:
-    """dashboard is for `ray job`, address for ray.init; folder holds its session, the logs among it."""
+    """dashboard is for `ray job`, address for ray.init, metrics for Prometheus; folder holds its session and logs."""
 
     dashboard: str
     address: str
+    metrics: str
     folder: Path
 
 
@@ -30,7 +31,7 @@ def ray_head(cpus: int = 3, **more: str) -> Iterator[Head]:
 
     RAY_TMPDIR=<folder's parent> in another process's environment makes it the cluster of this machine for that one.
     """
-    names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
+    names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port")
     ports = {name: free_port() for name in names}
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as parent:
         folder = Path(parent) / "ray"  # short: Ray's sockets lie below it
@@ -44,8 +45,13 @@ def ray_head(cpus: int = 3, **more: str) -> Iterator[Head]:
         )
         try:
             _wait_for(ports["dashboard-port"], folder / "ray_current_cluster", head)
-            dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
-            yield Head(dashboard, (folder / "ray_current_cluster").read_text().strip(), folder)
+            address = (folder / "ray_current_cluster").read_text().strip()
+            yield Head(
+                f"http://127.0.0.1:{ports['dashboard-port']}",
+                address,
+                f"http://{address.rpartition(':')[0]}:{ports['metrics-export-port']}/metrics",
+                folder,
+            )
         finally:
             head.send_signal(signal.SIGTERM)
             try:

@@ -1,79 +1,155 @@
-"""`ray job submit --working-dir . -- python -m jobs.annotate …` on a real local cluster."""
+"""`ray job submit --working-dir . -- python -m jobs.annotate …` and `ray job stop` on a real local cluster."""
 
-import os
-import signal
-import socket
+import json
+import re
 import subprocess
 import sys
-import tempfile
+import threading
 import time
+import urllib.request
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from made_corpus import ROOT, SETTINGS, read_rows, write_checkpoint, write_corpus
+from made_cluster import RAY, Head, plain_environment, ray_head
+from made_corpus import ROOT, SETTINGS, environment, read_rows, rows_hash, write_checkpoint, write_corpus
 
-RAY = Path(sys.executable).with_name("ray")
+from cluster.stop_policy import submit_option
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+VIDEOS, FRAMES = 3, 240
+MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def dashboard() -> Iterator[str]:
-    """A head node with a dashboard; ended by its own process id."""
-    ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
-    ports |= {name: free_port() for name in ("ray-client-server-port",)}
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
-        options = [f"--{name}={port}" for name, port in ports.items()]
-        command = [str(RAY), "start", "--head", "--block", "--num-cpus=3", f"--temp-dir={folder}", *options]
-        head = subprocess.Popen(
-            [*command, "--disable-usage-stats", "--include-dashboard=true"],
-            env=job_environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        address = f"http://127.0.0.1:{ports['dashboard-port']}"
+def cluster() -> Iterator[Head]:
+    """A head whose Python does not have this project."""
+    with ray_head(RAY_metrics_report_interval_ms="500") as head:
+        yield head
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Of the annotate command, less --output: videos that take a few seconds each, whole, one after the other."""
+    folder = tmp_path_factory.mktemp("corpus")
+    manifest, checkpoint = write_corpus(folder, VIDEOS, FRAMES), write_checkpoint(folder)
+    whole = [*SETTINGS, "--segment-frames", "1000"]
+    return ["--manifest", str(manifest), "--checkpoint", str(checkpoint), "--actors", "1", *whole]
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """One submitted run; held: bytes in the object store, twice a second."""
+
+    output: Path
+    said: str
+    held: list[float]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Head, arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    held, over = [], threading.Event()
+    watch = threading.Thread(target=watch_object_store, args=(cluster.metrics, held, over))
+    watch.start()
+    done = submit(cluster, [*arguments, "--output", str(output)])
+    over.set()
+    watch.join()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Undisturbed(output, done.stdout + done.stderr, held)
+
+
+def submit(cluster: Head, arguments: list[str], *options: str) -> subprocess.CompletedProcess:
+    command = [str(RAY), "job", "submit", "--address", cluster.dashboard, "--working-dir", str(ROOT), *options, "--"]
+    command += ["python", "-m", "jobs.annotate", *arguments]
+    return subprocess.run(
+        command, env=plain_environment(), capture_output=True, text=True, timeout=240, check=False, cwd="/"
+    )
+
+
+def ray_job(cluster: Head, *arguments: str) -> str:
+    command = [str(RAY), "job", arguments[0], "--address", cluster.dashboard, *arguments[1:]]
+    done = subprocess.run(command, env=plain_environment(), capture_output=True, text=True, timeout=120, check=False)
+    return done.stdout + done.stderr
+
+
+def watch_object_store(metrics: str, held: list[float], over: threading.Event) -> None:
+    """Object store memory wherever it lies, spilled objects included, as the node reports it twice a second."""
+    while not over.wait(0.5):
         try:
-            wait_for(ports["dashboard-port"], head)
-            yield address
-        finally:
-            head.send_signal(signal.SIGTERM)
-            try:
-                head.wait(30)
-            except subprocess.TimeoutExpired:
-                head.kill()
+            text = urllib.request.urlopen(metrics, timeout=10).read().decode()
+        except OSError:  # the endpoint comes up after the dashboard
+            continue
+        found = re.findall(r"^ray_object_store_memory\{.*\} (\S+)$", text, re.MULTILINE)
+        if found:
+            held.append(sum(float(number) for number in found))
 
 
-def job_environment() -> dict[str, str]:
-    """A plain cluster without token authentication, and this Python first on the path."""
-    drop = ("RAY_ADDRESS", "PYTHONPATH")
-    kept = {name: value for name, value in os.environ.items() if name not in drop}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**kept, "PATH": path, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+def test_job_submit_annotates(undisturbed: Undisturbed):
+    assert f"{VIDEOS} of {VIDEOS} videos done" in undisturbed.said
+    assert "Submit with --runtime-env-json" in undisturbed.said, "a stop would leave 3 s, and the job says so"
+    rows = read_rows(undisturbed.output)
+    assert {row["video_id"] for row in rows} == {f"v-{number}" for number in range(VIDEOS)}
 
 
-def wait_for(port: int, head: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        assert head.poll() is None, "ray start ended"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.5)
-    raise AssertionError("the dashboard did not come up")
+def test_nothing_large_crosses_ray(undisturbed: Undisturbed):
+    assert len(undisturbed.held) >= 5
+    assert max(undisturbed.held) < 50_000_000
 
 
-def test_job_submit_annotates(dashboard: str, tmp_path: Path):
-    manifest, checkpoint = write_corpus(tmp_path, videos=2), write_checkpoint(tmp_path)
-    command = [str(RAY), "job", "submit", "--address", dashboard, "--working-dir", str(ROOT), "--"]
-    command += ["python", "-m", "jobs.annotate", "--manifest", str(manifest), "--output", str(tmp_path / "out")]
-    command += ["--checkpoint", str(checkpoint), "--actors", "2", *SETTINGS]
-    done = subprocess.run(command, env=job_environment(), capture_output=True, text=True, timeout=240, check=False)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert "2 of 2 videos done" in said
-    assert len({row["video_id"] for row in read_rows(tmp_path / "out")}) == 2
+def test_job_stop_drains_and_the_same_submit_finishes(
+    cluster: Head, arguments: list[str], undisturbed: Undisturbed, tmp_path: Path
+):
+    output = tmp_path / "out"
+    mine = [*arguments, "--output", str(output), "--drain-seconds", "58"]
+    wait = submit_option(58)
+    assert wait == """--runtime-env-json '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}'"""
+    options = [*wait.replace("'", "").split(" ", 1), "--submission-id"]
+    begun = submit(cluster, mine, *options, "to-be-stopped", "--no-wait")
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    wait_for_shards(output, 1)
+    ray_job(cluster, "stop", "to-be-stopped")
+    said = ray_job(cluster, "logs", "to-be-stopped")
+    assert "stopped" in ray_job(cluster, "status", "to-be-stopped").lower()
+    assert "finishing what is in flight (at most 58 s)" in said
+    assert "--runtime-env-json" not in said, "nothing to warn of"
+    summary = json.loads((output / "_run" / "summary.json").read_text())
+    assert (summary["state"], summary["exit_code"]) == ("terminated", 143)
+    assert summary["done"] >= 2 and summary["left"] == VIDEOS - summary["done"] > 0, "the unit in flight was finished"
+    assert verify(output).returncode == 6  # sound, unfinished
+    again = submit(cluster, mine, *options, "goes-on")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"{summary['left']} to do" in again.stdout + again.stderr
+    assert rows_hash(read_rows(output)) == rows_hash(read_rows(undisturbed.output))
+    assert verify(output).returncode == 0
+
+
+def verify(output: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "jobs.verify", str(output)]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+
+
+def wait_for_shards(output: Path, number: int) -> None:
+    """At most two minutes; the assertions that follow say what was there."""
+    deadline = time.monotonic() + 120
+    while len(list(output.glob("masks/*.parquet"))) < number and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def test_what_is_uploaded_is_small_and_whole(tmp_path: Path):
+    """Packed by Ray's own code, with .gitignore, .rayignore and its default excludes."""
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env.packaging import create_package
+
+    package = tmp_path / "package.zip"
+    create_package(str(ROOT), package, include_gitignore=True, excludes=get_runtime_env_default_excludes())
+    with zipfile.ZipFile(package) as archive:
+        sizes = {entry.filename: entry.compress_size for entry in archive.infolist() if not entry.is_dir()}
+    for folder in ("cluster", "jobs", "schemas", "stcn_core"):
+        sources = {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")}
+        assert sources <= set(sizes)
+    weights = {name for name in sizes if name.startswith("stcn_core/weights/")}
+    assert "stcn_core/weights/small.safetensors" in weights and len(weights) == 2
+    assert sum(size for name, size in sizes.items() if name not in weights) < 5 * MIB
+    assert not [name for name in sizes if name.startswith(("tests/", ".git/", ".venv/")) or name.endswith(".pyc")]
