@@ -7,6 +7,10 @@ from torch import Tensor
 
 SCORE_STEPS = 1 << 24
 UPSAMPLED_BYTES = 256 << 20  # of probabilities at the source's resolution that live at a time
+# On a CPU torch upsamples three channels, and pictures of a few thousand pixels, by routines with other roundings.
+# Groups of one size, at least this large, give the bits that all channels at once would at any size where groups are
+# needed.
+LEAST_TOGETHER = 8
 
 
 def label_frame(probabilities: Tensor, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -28,9 +32,11 @@ def label_frame(probabilities: Tensor, size: tuple[int, int]) -> tuple[np.ndarra
 
 def _best(probabilities: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The largest probability and its label [H, W], the lowest label among equals; a few objects at a time."""
-    step = max(1, UPSAMPLED_BYTES // (4 * size[0] * size[1]))
+    count = len(probabilities)
+    step = min(count, max(LEAST_TOGETHER, UPSAMPLED_BYTES // (4 * size[0] * size[1])))
     best = labels = None
-    for first in range(0, len(probabilities), step):
+    for start in range(0, count, step):
+        first = min(start, count - step)  # the last group reaches back, which changes no maximum
         part = probabilities[first : first + step]
         if tuple(part.shape[-2:]) != tuple(size):
             part = F.interpolate(part[None], size, mode="bilinear", align_corners=False)[0]
