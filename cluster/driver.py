@@ -14,7 +14,7 @@ from cluster.crew import Crew, Worker
 from cluster.deadline import Deadline
 from cluster.exit_codes import ExitCode
 from cluster.failure import BROKEN_ACTOR_CLASSES
-from cluster.ledger import Ledger, first_line
+from cluster.ledger import Ledger, telling_line
 from cluster.progress import Standing
 from cluster.unit import UnitDone
 from cluster.work_queue import pack_cost
@@ -208,7 +208,7 @@ class Driver:
     def _could_not_start(self, worker: Worker, error: object) -> None:
         self._spawn_failures += 1
         self._next_spawn = time.monotonic() + min(60.0, 2.0**self._spawn_failures)
-        self._note(f"{worker.name} could not start: {first_line(error)}")
+        self._note(f"{worker.name} could not start: {telling_line(error)}")
         ready = sum(worker.ready is not None for worker in self.crew.workers)
         if self._spawn_failures >= SPAWN_FAILURES and ready:
             self._wanted, self._spawn_failures = ready, 0

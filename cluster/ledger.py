@@ -1,5 +1,6 @@
 """The fate of every unit of a run: waiting, in flight, done, failed, or undecided while the environment is in doubt."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -244,6 +245,13 @@ class Ledger:
             return False
         self.tally.attempts[str(facts["error_class"])] += 1
         return True
+
+
+def telling_line(error: object) -> str:
+    """Of a message with a traceback in it the line that names the error, otherwise its first and its last line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
+    return first_line(named[-1] if named else " ... ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else error)
 
 
 def first_line(error: object) -> str:

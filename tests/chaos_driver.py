@@ -1,0 +1,136 @@
+"""The annotate run of the chaos test, as a process of its own: everything real but the network, and some videos cursed.
+
+    python tests/chaos_driver.py MANIFEST OUTPUT ADDRESS MARKS [--curses] [--actors N] [--storage-options JSON]
+
+With --curses, videos whose id begins so do real harm to the process that works on them: `segv-decoder` kills the
+decoder by SIGSEGV, `stop-decoder` stops it for good, `segv-actor` kills the actor by SIGSEGV, `gil` holds the
+interpreter's lock for good, `torn` kills the actor (once) while it publishes, `late` (once) right after.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+import cluster.run
+from cluster.run import RunRequest, run
+from cluster.source import read_source
+from cluster.stand_in import StandInSegmenter, StandInSegmenters
+from cluster.storage import Published, Storage
+from schemas.manifest import parse_manifest
+from schemas.run_config import RunConfig
+from schemas.urls import parent
+
+CONFIG = RunConfig("stand-in", "0" * 64, memory_frames=4, burn_in_frames=8, segment_frames=20)
+CURSED_FRAME = 11
+
+
+def children_named(word: str) -> list[int]:
+    """This process's children with the word in their command lines."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(int(pid))
+    return found
+
+
+class CursedSegmenter(StandInSegmenter):
+    """Segments as a stand-in does, and does harm at one frame."""
+
+    def __init__(self, *args: object, video_id: str, **more: object) -> None:
+        super().__init__(*args, video_id=video_id, **more)
+        self._video_id = video_id
+
+    def final_pass(self, *args: object, **more: object) -> Iterator:
+        for number, result in enumerate(super().final_pass(*args, **more)):
+            if number == CURSED_FRAME:
+                self._strike()
+            yield result
+
+    def _strike(self) -> None:
+        assert "torch" not in sys.modules, "the stand-in's actor must not need torch"
+        if self._video_id.startswith("segv-actor"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif self._video_id.startswith("gil"):
+            ctypes.PyDLL(None).sleep(100_000)  # PyDLL keeps the lock while it calls
+        for name, number in (("segv-decoder", signal.SIGSEGV), ("stop-decoder", signal.SIGSTOP)):
+            if self._video_id.startswith(name):
+                for pid in children_named("decoder_child"):
+                    os.kill(pid, number)
+
+
+class CursedSegmenters(StandInSegmenters):
+    """Makes segmenters that may do harm."""
+
+    def begin(self, settings, prompts, *, source, size, video_id, visited) -> StandInSegmenter:
+        return CursedSegmenter(
+            settings, prompts, source=source, size=size, video_id=video_id, seconds=self.seconds_per_frame
+        )
+
+
+class TornStorage(Storage):
+    """Kills its process while it publishes the shards of some videos, the first time."""
+
+    def __init__(self, url: str, options: dict | None = None) -> None:
+        super().__init__(url, options)
+        self.marks = sys.argv[4]
+
+    def publish(self, name: str, data: bytes | Path) -> Published:
+        if not name.startswith("masks/") or not isinstance(data, Path):
+            return super().publish(name, data)
+        video_id = json.loads(pq.read_metadata(data).metadata[b"video"])["video_id"]
+        mark = Path(self.marks) / video_id
+        if not video_id.startswith(("torn", "late")) or mark.exists():
+            return super().publish(name, data)
+        mark.touch()
+        if video_id.startswith("torn"):
+            if self.local:  # at the last step: the bytes are there under another name
+                os.link = os.replace = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+            else:  # in the middle of the upload
+                threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        published = super().publish(name, data)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return published
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("manifest")
+    p.add_argument("output")
+    p.add_argument("address")
+    p.add_argument("marks", help="folder in which it is noted what was done once")
+    p.add_argument("--curses", action="store_true")
+    p.add_argument("--actors", type=int, default=4)
+    p.add_argument("--seconds-per-frame", type=float, default=0.004)
+    p.add_argument("--storage-options", type=json.loads, default={})
+    args = p.parse_args()
+    segmenters = StandInSegmenters(args.seconds_per_frame)
+    if args.curses:
+        segmenters = CursedSegmenters(args.seconds_per_frame)
+        cluster.run.Storage = TornStorage
+    rows = parse_manifest(args.manifest, read_source(args.manifest), parent(args.manifest))
+    request = RunRequest(
+        output=args.output,
+        segmenters=segmenters,
+        actors=args.actors,
+        threads=1,
+        device="cuda",
+        address=args.address,
+        stall_seconds=6.0,
+        decoder_seconds=3.0,
+        drain_seconds=5.0,
+        output_options=args.storage_options,
+    )
+    return run(request, CONFIG, list(rows), lambda text: print(text, flush=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
