@@ -1,7 +1,8 @@
 """The decoder's child with faults that a test asks for in STCN_TEST_FAULT: `NAME:FRAME`, at that frame of a request.
 
 segv: a true access to address 0. spin: a loop that holds the GIL. print: writes 100,000 lines and goes on.
-slow: every decoded frame takes 20 ms, wanted or not. start-exit, start-hang: the child never becomes ready.
+slow: every decoded frame takes 20 ms, wanted or not. blind: seeking announces 6,000 frames and takes 2 s.
+start-exit, start-hang: the child never becomes ready.
 """
 
 import ctypes
@@ -22,7 +23,11 @@ class FaultyReader(child.FrameReader):
             time.sleep(0.02)
             progress(decoded, blind)
 
-        super().__init__(*args, progress=slow if FAULT == "slow" else progress, **options)
+        def silent(decoded: int, blind: int) -> None:
+            progress(decoded, 6000 if blind else 0)
+            time.sleep(2 if blind else 0)
+
+        super().__init__(*args, progress={"slow": slow, "blind": silent}.get(FAULT, progress), **options)
 
     def __iter__(self):
         for index, frame in super().__iter__():
