@@ -17,7 +17,7 @@ def row(object_id: int, frame: int) -> dict:
 
 
 def test_rows_are_sorted_by_object_and_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(shard_module, "BATCH_ROWS", 7)
+    monkeypatch.setattr(shard_module, "WAITING_BYTES", 14_000)  # 14 rows
     monkeypatch.setattr(masks_schema, "ROW_GROUP_ROWS", 20)
     writer = ShardWriter(tmp_path)
     for frame in range(50):
@@ -31,6 +31,19 @@ def test_rows_are_sorted_by_object_and_frame(tmp_path: Path, monkeypatch: pytest
     assert table.schema.equals(masks_schema.SCHEMA)
     assert table["object_id"].to_pylist() == [2] * 50 + [9] * 50
     assert table["frame_index"].to_pylist() == list(range(50)) * 2
+
+
+@pytest.mark.parametrize(("objects", "counts"), [(1, 20_000), (300, 100)])
+def test_what_waits_in_memory_is_counted_in_bytes(objects: int, counts: int, tmp_path: Path):
+    """Few rows with long codes, or few rows of each of many objects."""
+    writer, added = ShardWriter(tmp_path), 0
+    for frame in range(6000 // objects):
+        for object_id in range(1, objects + 1):
+            writer.add(row(object_id, frame) | {"rle_counts": bytes(counts)})
+            added += counts
+    spilled = sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert added - spilled <= shard_module.WAITING_BYTES
+    assert pq.read_table(writer.finish({})).num_rows == 6000
 
 
 def test_a_unit_without_masks_is_a_shard_of_no_rows(tmp_path: Path):
