@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cluster.finalise import row_name
+from cluster.finalise import BANKS, row_name
 from cluster.inspection import DONE, LEFT, Output, PlannedUnit, read_rows, video_state, video_units
 from cluster.inspection import FAILED as UNIT_FAILED
 from cluster.resume import SHARD
@@ -110,13 +110,16 @@ class _Tables:
         for video_id, units in planned.items():
             state = video_state(units, products, failed)
             finished = video_id in videos and videos[video_id][1]["status"] != videos_schema.FAILED
+            if self.output.compaction is not None and video_id in videos:
+                continue  # its units have no files of their own here
             if state == DONE and not finished:
                 what = f"all masks of {video_id!r} are there, but its row is not"
                 yield Finding(UNFINISHED, row_name("videos", video_id), what, self.again)
             elif state == UNIT_FAILED and video_id not in videos:
                 what = f"{video_id!r} failed, but its row is not there"
-                yield Finding(LOST, row_name("videos", video_id), what, self.again)
-            elif state == LEFT and video_id not in videos:
+                remedy = "Run the same jobs.annotate command again, with --retry-failed if that does not help"
+                yield Finding(UNFINISHED, row_name("videos", video_id), what, remedy)
+            elif state == LEFT and not finished:
                 left.append(video_id)
                 units_left += sum(unit.has_shard and unit.unit_id not in products for unit in units)
         self.states["left"] = len(left)
@@ -140,6 +143,8 @@ class _Tables:
         for shard in shards:
             file = f"masks/{shard['unit_id']}.parquet"
             report = self.reports.get(file)
+            if report is None and self.output.storage.exists(file):
+                continue  # newer than our listing: the video had failed then, and is done now
             if report is None or report.size is None:
                 yield Finding(
                     LOST, file, f"{name} says that {video_id!r} is {row['status']}, but it is gone", self.again
@@ -234,6 +239,16 @@ class _Tables:
             what = f"no unit of the plan has this name (it holds {self.reports[name].rows} rows)"
             remedy = "Keep it or delete it; readers of the whole folder see its rows"
             yield Finding(ORPHAN, name, what, remedy)
+        products = self.output.products()
+        wanted_banks = {
+            unit.unit_id
+            for units in planned.values()
+            if any(unit.has_shard and unit.unit_id not in products for unit in units)
+            for unit in units
+        }
+        for name in self.output.sizes:
+            if name.startswith(BANKS + "/") and name.removeprefix(BANKS + "/").partition(".")[0] not in wanted_banks:
+                yield Finding(ORPHAN, name, "a saved bank that no video needs any more", "Delete it to save space")
 
 
 def _add(parts: Sequence[ObjectRows]) -> ObjectRows:

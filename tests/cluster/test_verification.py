@@ -3,6 +3,7 @@
 import datetime
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from made_output import (
     write_video,
 )
 
-from cluster.finalise import row_name
+from cluster.finalise import bank_names, row_name
 from cluster.inspection import NoOutput
 from cluster.shard_check import check_shard
 from cluster.storage import Storage
@@ -279,7 +280,32 @@ def test_a_failed_video_is_sound_with_its_reason(out: Path):
     assert (verdict.code, verdict.findings) == (0, ()) and verdict.videos["failed"] == 1
     for path in (out / "failures").iterdir():
         path.unlink()
-    assert findings(check(out)) == {("lost", row_name("videos", failed.video_id))}
+    # Nothing says that it failed: the next run tries it again.
+    assert findings(check(out)) == {("lost", row_name("videos", failed.video_id)), ("unfinished", "masks")}
+
+
+def test_a_failure_whose_row_was_not_written_yet(out: Path):
+    """The driver died between the two."""
+    storage = Storage(str(out))
+    failed = MadeVideo("bad")
+    write_plan(storage, (*VIDEOS, failed))
+    write_failure(storage, failed)
+    storage.delete(row_name("videos", failed.video_id))
+    verdict = check(out)
+    assert verdict.code == 6 and findings(verdict) == {("unfinished", row_name("videos", failed.video_id))}
+
+
+def test_a_failed_video_that_is_tried_again_is_unfinished(out: Path):
+    """Its burn-in failed; by now there is a bank, and segments follow."""
+    storage = Storage(str(out))
+    failed = MadeVideo("bad", 30, split=True)
+    write_plan(storage, (*VIDEOS, failed))
+    write_failure(storage, failed)
+    for name in bank_names(failed.units()[0][0]):
+        storage.publish(name, b"bank")
+    assert findings(check(out)) == {("unfinished", "masks")}
+    write_video(storage, failed)
+    assert findings(check(out)) == {("orphan", name) for name in bank_names(failed.units()[0][0])}
 
 
 def test_a_failure_before_the_success_is_past(out: Path):
@@ -319,6 +345,28 @@ def test_a_vanished_shard_while_the_run_goes_on(out: Path):
 
     report = check_shard(ShardTask(Storage(str(out)), f"masks/{'1' * 32}.parquet"))
     assert [finding.kind for finding in report.findings] == ["lost"]
+
+
+def test_a_run_at_work_is_never_worse_than_unfinished(tmp_path: Path):
+    videos = [MadeVideo(f"v{number}", 25, split=number % 2 == 0, objects=(1,)) for number in range(40)]
+    storage = Storage(str(tmp_path))
+    write_plan(storage, videos)
+
+    def work() -> None:
+        for number, video in enumerate(videos):
+            if number % 5 == 0:
+                write_failure(storage, video)  # and succeeds the second time
+            write_video(storage, video)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    codes = []
+    while thread.is_alive():
+        verdict = check(tmp_path)
+        assert verdict.code != 1, verdict.lines()
+        codes.append(verdict.code)
+    thread.join()
+    assert 6 in codes and check(tmp_path).code == 0
 
 
 def test_on_s3(s3):
