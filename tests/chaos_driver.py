@@ -45,12 +45,15 @@ def children_named(word: str) -> list[int]:
 class CursedSegmenter(StandInSegmenter):
     """Segments as a stand-in does, and does harm at one frame."""
 
-    def __init__(self, *args: object, video_id: str, **more: object) -> None:
+    def __init__(self, *args: object, video_id: str, marks: str, **more: object) -> None:
         super().__init__(*args, video_id=video_id, **more)
-        self._video_id = video_id
+        self._video_id, self._marks = video_id, marks
 
     def final_pass(self, *args: object, **more: object) -> Iterator:
         for number, result in enumerate(super().final_pass(*args, **more)):
+            if number == 0:
+                with open(Path(self._marks) / "begun", "a") as file:
+                    file.write(f"{self._video_id} {result[0]}\n")
             if number == CURSED_FRAME:
                 self._strike()
             yield result
@@ -68,11 +71,21 @@ class CursedSegmenter(StandInSegmenter):
 
 
 class CursedSegmenters(StandInSegmenters):
-    """Makes segmenters that may do harm."""
+    """Makes segmenters that may do harm, and note which stretches of which video they begin."""
+
+    def __init__(self, seconds_per_frame: float, marks: str) -> None:
+        super().__init__(seconds_per_frame)
+        self.marks = marks
 
     def begin(self, settings, prompts, *, source, size, video_id, visited) -> StandInSegmenter:
         return CursedSegmenter(
-            settings, prompts, source=source, size=size, video_id=video_id, seconds=self.seconds_per_frame
+            settings,
+            prompts,
+            source=source,
+            size=size,
+            video_id=video_id,
+            marks=self.marks,
+            seconds=self.seconds_per_frame,
         )
 
 
@@ -106,7 +119,7 @@ def main() -> int:
     p.add_argument("manifest")
     p.add_argument("output")
     p.add_argument("address")
-    p.add_argument("marks", help="folder in which it is noted what was done once")
+    p.add_argument("marks", help="folder in which it is noted what was begun and what was done once")
     p.add_argument("--curses", action="store_true")
     p.add_argument("--actors", type=int, default=4)
     p.add_argument("--seconds-per-frame", type=float, default=0.004)
@@ -114,7 +127,7 @@ def main() -> int:
     args = p.parse_args()
     segmenters = StandInSegmenters(args.seconds_per_frame)
     if args.curses:
-        segmenters = CursedSegmenters(args.seconds_per_frame)
+        segmenters = CursedSegmenters(args.seconds_per_frame, args.marks)
         cluster.run.Storage = TornStorage
     rows = parse_manifest(args.manifest, read_source(args.manifest), parent(args.manifest))
     request = RunRequest(

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import av
 from framepump import EncoderConfig, VideoWriter
 from made_corpus import ROOT, environment
 from made_networks import moving_squares
@@ -49,6 +50,17 @@ def _write(path: Path, frames: int, seed: int) -> None:
             writer.append_data(frame)
 
 
+def write_long_video(path: Path, hours: float, fps: int) -> None:
+    """A moving test picture of 64x48 pixels."""
+    with av.open(f"testsrc=size=64x48:rate={fps}:duration={hours * 3600}", format="lavfi") as source:
+        with av.open(str(path), "w") as target:
+            stream = target.add_stream("libx264", rate=fps, options={"preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for frame in source.decode(video=0):
+                target.mux(stream.encode(frame.reformat(format="yuv420p")))
+            target.mux(stream.encode())
+
+
 def _row(video: str, video_id: str) -> dict:
     box = {"frame": 3, "object_id": 1, "box": [10, 10, 20, 20]}
     return {"video": video, "video_id": video_id, "prompts": [box]}
@@ -58,9 +70,6 @@ class Nodes:
     """A head without GPUs and two workers with two fake GPUs each. Start it in the main thread."""
 
     def __init__(self) -> None:
-        os.environ["RAY_AUTH_MODE"] = "disabled"  # as a cluster made this way has no token
-        # Workers of a cluster that runs already find modules where its raylets do.
-        os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
         self.cluster = Cluster()
         self.head = self.cluster.add_node(num_cpus=2, num_gpus=0, object_store_memory=80 << 20, include_dashboard=False)
         self.workers = [self.add(), self.add()]
@@ -86,7 +95,7 @@ def start_driver(manifest: Path, output: str, nodes: Nodes, marks: Path, *more: 
     with (marks.parent / f"{marks.name}.log").open("a") as log:
         return subprocess.Popen(
             [*command, str(marks), *more],
-            env=environment(PYTHONPATH=os.environ["PYTHONPATH"], RAY_AUTH_MODE="disabled"),
+            env=environment(PYTHONPATH=os.environ["PYTHONPATH"]),
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -1,14 +1,18 @@
 """Violence on a real local cluster: what comes out is what an undisturbed run gives, each row once, and every failure
 is explained. Decoding, run-length coding and publishing are real; only the network is a stand-in."""
 
+import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_chaos import CURSES, Monkey, Nodes, start_driver, wait_for_shards, write_chaos_corpus
-from made_corpus import read_rows, rows_hash, table_rows
+import s3fs
+from made_chaos import CURSES, Monkey, Nodes, start_driver, wait_for_shards, write_chaos_corpus, write_long_video
+from made_corpus import ROOT, read_rows, rows_hash, table_rows
+from moto.server import ThreadedMotoServer
 
 from schemas import failures as failures_schema
 
@@ -16,10 +20,31 @@ UNITS = 80 + 4 + 1 + 9  # short, torn and late, the long video's burn-in and its
 
 
 @pytest.fixture(scope="module")
+def bucket() -> Iterator[s3fs.S3FileSystem]:
+    """An S3 server with the bucket `chaos`. Keys come from the environment, as on a cluster: the raylets have them."""
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    filesystem = s3fs.S3FileSystem(
+        endpoint_url=f"http://{host}:{port}", use_listings_cache=False, skip_instance_cache=True
+    )
+    filesystem.mkdir("chaos")
+    yield filesystem
+    server.stop()
+
+
+@pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    cluster = Nodes()
-    yield cluster
-    cluster.close()
+    # A cluster made inside a process has no token, and its workers find modules and keys where its raylets do.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        cluster = Nodes()
+        yield cluster
+        cluster.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +82,56 @@ def test_nothing_is_lost_or_doubled(corpus: tuple[Path, Path], nodes: Nodes, und
     assert monkey.killed >= 3
     rows = read_rows(output)
     assert len({(r["video_id"], r["object_id"], r["frame_index"]) for r in rows}) == len(rows)
-    assert {path.name for path in marks.iterdir()} == {"torn-1", "torn-2", "late-1", "late-2"}
+    assert {path.name for path in marks.iterdir()} == {"torn-1", "torn-2", "late-1", "late-2", "begun"}
     good = [row for row in rows if not row["video_id"].startswith(tuple(CURSES))]
     assert rows_hash(good) == undisturbed, said
     _check_failures(output)
+
+
+@pytest.mark.timeout(300)
+def test_the_same_on_object_storage(
+    corpus: tuple[Path, Path], nodes: Nodes, undisturbed: str, tmp_path: Path, bucket: s3fs.S3FileSystem
+):
+    """Actors and driver killed over an S3 server."""
+    marks, options = tmp_path / "marks", json.dumps({"client_kwargs": {"endpoint_url": bucket.endpoint_url}})
+    arguments = (corpus[0], "s3://chaos/out", nodes, marks, "--curses", "--storage-options", options)
+    driver = start_driver(*arguments)
+    with Monkey(seed=2, pause=4.0, most=3) as monkey:
+        deadline = time.monotonic() + 100
+        while len(bucket.glob("chaos/out/masks/*")) < UNITS // 4 and time.monotonic() < deadline:
+            time.sleep(0.3)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        driver = start_driver(*arguments)
+        code = driver.wait(200)
+    said = (tmp_path / "marks.log").read_text()
+    assert code == 0 and monkey.killed >= 1, said
+    rows = read_rows("chaos/out/masks", bucket)
+    assert rows_hash(rows) == undisturbed, said
+    assert "very-secret" not in said
+
+
+@pytest.mark.timeout(300)
+def test_three_hours_of_video_killed_twice(nodes: Nodes, tmp_path: Path):
+    """One long video on four actors: what is done again is at most what was in flight, and ids hold throughout."""
+    write_long_video(tmp_path / "long.mp4", hours=3, fps=2)
+    manifest, output, marks = tmp_path / "m.jsonl", tmp_path / "out", tmp_path / "marks"
+    box = {"frame": 3, "object_id": 1, "box": [10, 10, 20, 20]}
+    manifest.write_text(json.dumps({"video": "long.mp4", "video_id": "long", "prompts": [box]}))
+    arguments = (manifest, str(output), nodes, marks, "--curses", "--seconds-per-frame", "0.001")
+    for shards in (40, 120):
+        driver = start_driver(*arguments)
+        wait_for_shards(output, shards, 100, driver)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    assert start_driver(*arguments).wait(150) == 0, (tmp_path / "marks.log").read_text()
+    begun = (marks / "begun").read_text().split("\n")[:-1]
+    assert len(set(begun)) == 216 and len(begun) <= 216 + 2 * 4
+    rows = read_rows(output)
+    assert [row["frame_index"] for row in rows] == list(range(21_600)) and {row["object_id"] for row in rows} == {1}
+    (video,) = table_rows(output, "videos")
+    assert (video["status"], video["frames_annotated"], len(video["shards"])) == ("done", 21_600, 216)
+    assert not list(output.glob("_run/banks/*"))
 
 
 def _check_failures(output: Path) -> None:
