@@ -40,14 +40,15 @@ def hide(arguments: Sequence[str]) -> None:
         setproctitle(" ".join([sys.executable, *shown]))
 
 
-def shown_credentials(options: Mapping[str, Mapping], environment: Mapping[str, str]) -> str | None:
-    """A warning where a submitted job has credentials in its entrypoint, which Ray has shown before we began.
-
-    options: option name, such as --output-options -> its value.
-    """
+def shown_credentials(arguments: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """A warning where a submitted job has credentials in its entrypoint, which Ray has shown before we began."""
     if submission_id(environment) is None:
         return None
-    named = [name for name, value in options.items() if _secrets(value)]
+    named = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, equals, value = argument.partition("=")
+        if _is_option(option) and _secrets(value if equals else following):
+            named.append(option)
     if not named:
         return None
     return (
@@ -61,13 +62,16 @@ def _is_option(argument: str) -> bool:
     return len(argument) > 2 and argument != "--output" and any(option.startswith(argument) for option in OPTIONS)
 
 
-def _secrets(value: object) -> bool:
-    if isinstance(value, Mapping):
-        named = any(word in str(name).lower() for name in value for word in SECRET_WORDS)
-        return named or any(_secrets(inner) for inner in value.values())
-    if isinstance(value, str) and value.startswith("{"):
-        try:
-            return _secrets(json.loads(value))
-        except ValueError:
-            return False
-    return False
+def _secrets(text: str) -> bool:
+    try:
+        return _named_secret(json.loads(text))
+    except ValueError:
+        return False
+
+
+def _named_secret(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    return any(
+        any(word in str(name).lower() for word in SECRET_WORDS) or _named_secret(inner) for name, inner in value.items()
+    )

@@ -4,13 +4,13 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ray
 from ray.exceptions import AuthenticationError
 
-from cluster.command_line import hide
+from cluster.command_line import hide, shown_credentials
 
 ALIVE_SECONDS = 2.0
 ANSWER_SECONDS = 10.0
@@ -19,6 +19,10 @@ TOKEN_REMEDY = (
     "`export RAY_AUTH_MODE=token` and, with the cluster's token, RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN, or "
     "the file ~/.ray/auth_token)"
 )
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 class ClusterRefused(ConnectionError):
@@ -47,8 +51,9 @@ def choose_address(asked: str | None) -> str:
     return "local"
 
 
-def connect(address: str | None, cpus: int) -> str:
-    """Starts or joins Ray and returns the address used. cpus is what a cluster of our own is given at least.
+def connect(address: str | None, cpus: int, say: Callable[[str], None] = _to_stderr) -> str:
+    """Starts or joins Ray and returns the address used. cpus is what a cluster of our own is given at least; say takes
+    warnings.
 
     Where this process has RAY_AUTH_MODE unset and joins the cluster of its own machine, Ray's token authentication is
     used if a token is there, as `ray start` does; for any other cluster Ray wants RAY_AUTH_MODE=token to be set.
@@ -57,6 +62,9 @@ def connect(address: str | None, cpus: int) -> str:
     chosen = choose_address(address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray keeps the driver's command line with the job and shows it on its dashboard.
+    warning = shown_credentials(sys.argv, os.environ)
+    if warning:
+        say(f"warning: {warning}")
     hide(sys.argv)
     common = {"log_to_driver": True, "logging_level": "warning"}
     if chosen == "local":

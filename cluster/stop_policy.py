@@ -58,7 +58,7 @@ def submission_id(environment: Mapping[str, str]) -> str | None:
 
 
 def _whole_seconds(text: str | None) -> int | None:
-    # As Ray reads it: int() of the text, and a text that is none ends the job at once.
+    # As Ray reads it: by int(). A text that is none makes its supervisor fail in the middle of the stop.
     try:
         return int(text) if text is not None else None
     except ValueError:

@@ -35,11 +35,12 @@ def test_the_process_shows_no_credentials():
 
 
 def test_a_job_with_credentials_on_its_command_line_is_told():
-    options = {
-        "--input-options": {"profile": "in"},
-        "--output-options": {"client_kwargs": {"aws_secret_access_key": "x"}},
-    }
-    assert shown_credentials(options, {}) is None
-    warning = shown_credentials(options, JOB)
-    assert warning.startswith("--output-options hold") and "profile" in warning and "--input-options" not in warning
-    assert shown_credentials({"--input-options": {"endpoint_url": "http://x"}, "--output-options": {}}, JOB) is None
+    keys = json.dumps({"client_kwargs": {"aws_secret_access_key": "x"}})
+    given = ["--manifest", "m", "--input-options", '{"profile": "in"}', "--output-options", keys]
+    assert shown_credentials(given, {}) is None
+    for arguments in (given, [*given[:-2], f"--output-options={keys}"]):
+        warning = shown_credentials(arguments, JOB)
+        assert warning.startswith("--output-options hold") and "profile" in warning
+        assert "--input-options" not in warning
+    for harmless in ('{"endpoint_url": "http://x"}', "{}", "[]", "no JSON"):
+        assert shown_credentials(["--input-options", harmless, "--output-options"], JOB) is None

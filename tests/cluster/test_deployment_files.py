@@ -184,3 +184,22 @@ def test_no_file_holds_a_credential():
         if path.suffix in (".yaml", ".json", ".md") or path.name == "Dockerfile":
             text = path.read_text()
             assert not re.search(r"AKIA[0-9A-Z]{16}|(?i:secret_access_key)['\"]?\s*[:=]\s*['\"]?[\w/+]{20}", text), path
+
+
+def test_the_cookbook_is_made_of_commands_that_parse():
+    text = (FOLDER / "README.md").read_text()
+    lines = [
+        line for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL) for line in block.split("\n")
+    ]
+    annotating = [line for line in lines if "jobs.annotate" in line or "jobs/annotate.py" in line]
+    assert len(annotating) >= 6
+    for line in annotating:
+        arguments = annotate_arguments(line)
+        given = re.search(rf'"{WAIT_VARIABLE}": "(\d+)"', line)
+        assert given is None or int(given.group(1)) == arguments.drain_seconds + MARGIN_SECONDS
+        assert "--entrypoint-" not in line
+    for name in re.findall(r"-m (jobs\.\w+)", "\n".join(lines)):
+        assert (FOLDER.parent / f"{name.replace('.', '/')}.py").is_file()
+    assert set(re.findall(r"ray_stcn_\w+", text)) == exported_names()
+    for path in re.findall(r"\b(?:cluster|tests)/[\w/.-]+\w", text):
+        assert (FOLDER.parent / path).exists(), path
