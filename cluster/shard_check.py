@@ -84,7 +84,7 @@ class ObjectRows:
 
 @dataclass
 class ShardReport:
-    """What was found in a shard. size and sha256 are the file's; None where it is gone."""
+    """What was found in a shard. size and sha256 are the file's; None where it is gone. objects: by video, by id."""
 
     name: str
     size: int | None = None
@@ -92,7 +92,7 @@ class ShardReport:
     rows: int = 0
     masks_decoded: int = 0
     video_rows: dict[str, int] = field(default_factory=dict)
-    objects: dict[tuple[str, int], ObjectRows] = field(default_factory=dict)
+    objects: dict[str, dict[int, ObjectRows]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -259,7 +259,7 @@ class _Check:
     def _sum(self, video_id: str, columns: Mapping[str, np.ndarray], objects: np.ndarray, frames: np.ndarray) -> None:
         for object_id in np.unique(objects).tolist():
             mine = objects == object_id
-            sums = self.report.objects.setdefault((video_id, object_id), ObjectRows())
+            sums = self.report.objects.setdefault(video_id, {}).setdefault(object_id, ObjectRows())
             seen, area = frames[mine], columns["area"][mine]
             low, high = int(seen.min()), int(seen.max())
             sums.n_visible += int(mine.sum())

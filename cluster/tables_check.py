@@ -185,9 +185,8 @@ class _Tables:
         found: dict[int, list[ObjectRows]] = {}
         for shard in row["shards"] or ():
             report = self.reports.get(f"masks/{shard['unit_id']}.parquet")
-            for (video_id, object_id), rows in (report.objects if report else {}).items():
-                if video_id == row["video_id"]:
-                    found.setdefault(object_id, []).append(rows)
+            for object_id, rows in (report.objects.get(row["video_id"], {}) if report else {}).items():
+                found.setdefault(object_id, []).append(rows)
         return {object_id: _add(parts) for object_id, parts in found.items()}
 
     def _tracks(self, name: str, row: Mapping[str, Any], tracks: Sequence[dict]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ Reads only; needs no cluster. All problems are found, not just the first.
 
 import json
 import multiprocessing
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -104,11 +104,13 @@ def run_tasks(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardRepor
         yield from map(check_shard, tasks)
         return
     context = multiprocessing.get_context("spawn")  # storage clients do not survive a fork
-    left = list(tasks)
+    left = deque(tasks)
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         try:
-            for report in pool.map(check_shard, tasks, chunksize=SHARDS_PER_PROCESS):
-                left.pop(0)
+            # Tasks of a chunk share one connection to the storage.
+            chunk = max(SHARDS_PER_PROCESS, min(64, len(tasks) // (8 * processes)))
+            for report in pool.map(check_shard, tasks, chunksize=chunk):
+                left.popleft()
                 yield report
         except BrokenProcessPool:
             pass
@@ -181,8 +183,10 @@ def _doubled(storage: Storage, reports: Mapping[str, ShardReport]) -> Iterator[F
     """The same video, object and frame in two shards. Only stretches that overlap are read again."""
     places: dict[tuple[str, int], list[tuple[int, int, str]]] = {}
     for report in reports.values():
-        for key, rows in report.objects.items():
-            places.setdefault(key, []).append((rows.first_frame, rows.last_frame, report.name))
+        for video_id, objects in report.objects.items():
+            for object_id, rows in objects.items():
+                stretch = (rows.first_frame, rows.last_frame, report.name)
+                places.setdefault((video_id, object_id), []).append(stretch)
     pairs: dict[tuple[str, str], list] = {}
     for (video_id, object_id), stretches in places.items():
         stretches.sort()

@@ -12,6 +12,7 @@ import pytest
 from made_output import (
     CONFIG,
     VIDEOS,
+    DeadlyStorage,
     MadeVideo,
     hexadecimal,
     made_row,
@@ -75,6 +76,15 @@ def test_a_finished_output_is_sound(out: Path):
 def test_processes_find_the_same(out: Path):
     (out / SHORT.shards()[0]).write_bytes(b"PAR1")
     assert findings(check(out, processes=2)) == findings(check(out))
+
+
+def test_a_file_that_kills_its_reader_is_a_finding(out: Path):
+    storage = DeadlyStorage(str(out))
+    storage.deadly = LONG_SHARDS[1]
+    verdict = verify(storage, processes=2)
+    assert verdict.code == 1 and ("damaged", LONG_SHARDS[1]) in findings(verdict)
+    assert {file for kind, file in findings(verdict) if file.startswith("masks/")} == {LONG_SHARDS[1]}
+    assert "kills the process" in "".join(finding.what for finding in verdict.findings)
 
 
 def test_what_was_not_done_yet_is_unfinished(tmp_path: Path):
