@@ -4,8 +4,8 @@
 
 Takes the arguments of jobs.annotate, so that a command can be tried out under this name. --output may be left out;
 where it is given and holds a run, what is done already is taken off. Time is predicted from --frames-per-second (of one
-actor, burn-in included; the summary of an earlier run says it) or, without it, from a few seconds of the network on
-this machine. Unreadable videos are listed with the reason.
+actor, burn-in included: frames_per_second / actors in the summary of an earlier run) or, without it, from a few seconds
+of the network on this machine. Unreadable videos are listed with the reason.
 """
 
 import argparse
