@@ -95,6 +95,19 @@ def test_job_submit_from_an_empty_folder(cluster: Head, corpus: tuple[Path, Path
     assert rows_hash(read_rows(tmp_path / "out")) == rows_hash(read_rows(alone))
 
 
+def test_a_cluster_that_cannot_be_joined_is_one_line(
+    script: Path, cluster: Head, installed: Path, corpus: tuple[Path, Path, Path], tmp_path: Path
+):
+    manifest, checkpoint, _ = corpus
+    arguments = ["--manifest", str(manifest), "--checkpoint", str(checkpoint), "--output", str(tmp_path / "out")]
+    done = submitted_script(script, cluster, installed, *arguments, "--address", cluster.dashboard)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        f"error: {cluster.dashboard} is the dashboard's: use `ray job submit"
+    )
+    assert "Traceback" not in done.stderr
+
+
 def test_storage_keys_stay_out_of_ray_and_of_the_output(
     script: Path, cluster: Head, installed: Path, corpus: tuple[Path, Path, Path], tmp_path: Path
 ):
