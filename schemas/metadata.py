@@ -71,7 +71,12 @@ def _features(columns: Iterable[pa.Field]) -> bytes:
     return json.dumps({"info": {"features": {field.name: _feature(field.type) for field in columns}}}).encode()
 
 
-def _feature(kind: pa.DataType) -> dict[str, object]:
+def _feature(kind: pa.DataType) -> dict[str, object] | list[object]:
     if pa.types.is_list(kind):
+        # `datasets` turns a Sequence of records inside out; a list of one stays as it is.
+        if pa.types.is_struct(kind.value_type):
+            return [_feature(kind.value_type)]
         return {"feature": _feature(kind.value_type), "_type": "Sequence"}
+    if pa.types.is_struct(kind):
+        return {field.name: _feature(field.type) for field in kind}
     return {"dtype": _HF_TYPES.get(str(kind), str(kind)), "_type": "Value"}

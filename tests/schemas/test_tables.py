@@ -30,6 +30,7 @@ def example_rows(table, count=3):
         "bool": True,
         "binary": b"PZ`<",
         "list<element: int32>": [0, 5],
+        str(videos.SHARDS): [{"unit_id": "a", "rows": 2, "bytes": 3, "sha256": "b"}],
         "timestamp[us, tz=UTC]": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
     }
     rows = [{field.name: values[str(field.type)] for field in table.SCHEMA} for _ in range(count)]
