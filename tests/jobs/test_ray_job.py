@@ -16,9 +16,10 @@ import pytest
 from made_cluster import RAY, Head, plain_environment, ray_head
 from made_corpus import ROOT, SETTINGS, environment, read_rows, rows_hash, write_checkpoint, write_corpus
 
+from cluster.metrics import exported_names
 from cluster.stop_policy import submit_option
 
-VIDEOS, FRAMES = 3, 300
+VIDEOS, FRAMES = 4, 300
 MIB = 1 << 20
 
 
@@ -40,24 +41,26 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """One submitted run; held: bytes in the object store, twice a second."""
+    """One submitted run; held: bytes in the object store, twice a second; metrics: this project's, as Prometheus saw
+    them."""
 
     output: Path
     said: str
     held: list[float]
+    metrics: set[str]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster: Head, arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
-    held, over = [], threading.Event()
-    watch = threading.Thread(target=watch_object_store, args=(cluster.metrics, held, over))
+    held, metrics, over = [], set(), threading.Event()
+    watch = threading.Thread(target=watch_metrics, args=(cluster.metrics, held, metrics, over))
     watch.start()
     done = submit(cluster, [*arguments, "--output", str(output)])
     over.set()
     watch.join()
     assert done.returncode == 0, done.stdout + done.stderr
-    return Undisturbed(output, done.stdout + done.stderr, held)
+    return Undisturbed(output, done.stdout + done.stderr, held, metrics)
 
 
 def submit(cluster: Head, arguments: list[str], *options: str) -> subprocess.CompletedProcess:
@@ -74,16 +77,18 @@ def ray_job(cluster: Head, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def watch_object_store(metrics: str, held: list[float], over: threading.Event) -> None:
-    """Object store memory wherever it lies, spilled objects included, as the node reports it twice a second."""
+def watch_metrics(endpoint: str, held: list[float], metrics: set[str], over: threading.Event) -> None:
+    """Object store memory wherever it lies, spilled objects included, and the names of the run's own metrics, as the
+    node reports them twice a second."""
     while not over.wait(0.5):
         try:
-            text = urllib.request.urlopen(metrics, timeout=10).read().decode()
+            text = urllib.request.urlopen(endpoint, timeout=10).read().decode()
         except OSError:  # the endpoint comes up after the dashboard
             continue
         found = re.findall(r"^ray_object_store_memory\{.*\} (\S+)$", text, re.MULTILINE)
         if found:
             held.append(sum(float(number) for number in found))
+        metrics.update(re.findall(r"^(ray_stcn_\w+)\{", text, re.MULTILINE))
 
 
 def test_job_submit_annotates(undisturbed: Undisturbed):
@@ -96,6 +101,10 @@ def test_job_submit_annotates(undisturbed: Undisturbed):
 def test_nothing_large_crosses_ray(undisturbed: Undisturbed):
     assert len(undisturbed.held) >= 5
     assert max(undisturbed.held) < 50_000_000
+
+
+def test_prometheus_sees_the_run(undisturbed: Undisturbed):
+    assert undisturbed.metrics == exported_names() - {"ray_stcn_failures_total"}
 
 
 def test_job_stop_drains_and_the_same_submit_finishes(
