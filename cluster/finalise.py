@@ -94,10 +94,20 @@ def publish_failure(storage: Storage, row: Mapping[str, object], kind: str, conf
     """One row of `failures`; a terminal one also becomes the video's row, with status `failed`."""
     publish_rows(storage, failure_name(row["unit_id"], row["attempt"], kind), failures_schema, [dict(row)])
     if row["terminal"]:
-        video = {name: row[name] for name in ("video_id", "video", "unit_id", "actor", "device", "message")}
-        video |= {"status": "failed", "finished_at": row["happened_at"], "mask_rows": 0, "frames_annotated": 0}
-        video |= {"checkpoint_sha256": config.checkpoint_sha256, "settings_sha256": config.fingerprint()}
-        publish_rows(storage, row_name("videos", row["video_id"]), videos_schema, [video])
+        _publish_failed_video(storage, row, config)
+
+
+def finalise_failed(storage: Storage, unit_id: str, attempt: int, config: RunConfig) -> None:
+    """The row of `videos` of a video whose last failure is written, but whose driver died before that row was."""
+    failure = pq.read_table(pa.BufferReader(storage.read(failure_name(unit_id, attempt, "final")))).to_pylist()[0]
+    _publish_failed_video(storage, failure, config)
+
+
+def _publish_failed_video(storage: Storage, row: Mapping[str, object], config: RunConfig) -> None:
+    video = {name: row[name] for name in ("video_id", "video", "unit_id", "actor", "device", "message")}
+    video |= {"status": "failed", "finished_at": row["happened_at"], "mask_rows": 0, "frames_annotated": 0}
+    video |= {"checkpoint_sha256": config.checkpoint_sha256, "settings_sha256": config.fingerprint()}
+    publish_rows(storage, row_name("videos", row["video_id"]), videos_schema, [video])
 
 
 def delete_bank(storage: Storage, unit_id: str) -> None:

@@ -72,6 +72,7 @@ class Todo:
     work: list[Unit] = field(default_factory=list)
     videos: dict[str, tuple[Unit, ...]] = field(default_factory=dict)
     finalise: list[tuple[Unit, ...]] = field(default_factory=list)
+    finalise_failed: list[str] = field(default_factory=list)  # failed units whose video has no row yet
     done: int = 0
     failed: int = 0
 
@@ -89,7 +90,7 @@ def by_video(units: Sequence[Unit]) -> Iterable[tuple[Unit, ...]]:
 
 def sort_out(units: Sequence[Unit], state: OutputState, retry: Mapping[str, str] | None) -> Todo:
     """retry: unit id -> error class of the failed units to be tried again; None for none."""
-    work, videos, finalise = [], {}, []
+    work, videos, finalise, finalise_failed = [], {}, [], []
     done = failed = 0
     for video in by_video(units):
         shards = [unit for unit in video if unit.has_shard]
@@ -102,7 +103,9 @@ def sort_out(units: Sequence[Unit], state: OutputState, retry: Mapping[str, str]
                 finalise.append(video)
         elif lost and not any(unit_id in (retry or {}) for unit_id in lost):
             failed += 1
+            if row_name("videos", video[0].row.video_id) not in state.rows:
+                finalise_failed.append(lost[0])
         else:
             videos[video[0].video_key] = video
             work += [unit for unit in video if not state.has(unit)]
-    return Todo(work, videos, finalise, done, failed)
+    return Todo(work, videos, finalise, finalise_failed, done, failed)

@@ -18,7 +18,7 @@ from cluster.crew import Crew
 from cluster.deadline import STALL_SECONDS, Deadline
 from cluster.driver import Driver, DriverSettings
 from cluster.exit_codes import ExitCode
-from cluster.finalise import failure_name, finalise_video
+from cluster.finalise import failure_name, finalise_failed, finalise_video
 from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
 from cluster.plan import Unit
@@ -82,6 +82,8 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     todo = sort_out(units, state, _to_retry(storage, units, state, request.retry_failed))
     for video in todo.finalise:
         finalise_video(storage, [unit.unit_id for unit in video if unit.has_shard])
+    for unit_id in todo.finalise_failed:
+        finalise_failed(storage, unit_id, state.failed[unit_id], config)
     say(_describe(todo))
     outcome = Outcome(ExitCode.FAILED_VIDEOS if todo.failed else ExitCode.DONE, Tally(), 0.0)
     if todo.work:

@@ -38,6 +38,9 @@ def test_units_are_sorted_by_what_they_need():
     todo = sort_out(UNITS, OutputState.of(NAMES), None)
     assert (todo.done, todo.failed, ids(todo.work)) == (2, 1, [3, 4])
     assert [ids(list(video)) for video in todo.finalise] == [[1]]
+    assert todo.finalise_failed == [UNITS[2].unit_id]
+    known = OutputState.of([*NAMES, row_name("videos", "video 2")])
+    assert not sort_out(UNITS, known, None).finalise_failed
 
 
 def test_retry_takes_failed_units_up_again_and_forgives():

@@ -55,7 +55,7 @@ class Simulation:
         videos = {video[0].video_key: video for video in by_video(self.units)}
         ledger = Ledger(self.units, videos, {}, Nowhere(), CONFIG, lambda text: None)
         draw = random.Random(self.seed)
-        # (time, number, actor's open video, units given, finished?) of every actor's next event
+        # (time, number, open video, units given, finished?): each actor's next event
         events = [(0.0, number, None, (), True) for number in range(self.actors)]
         idle: list[tuple[int, str | None]] = []
         while events:
@@ -87,7 +87,7 @@ class Simulation:
 
 
 def skewed(seed: int = 0) -> list[Unit]:
-    """One 10-hour video at 30 frames/s in units of 5,000 frames of 0.03 s, and 2,000 short ones (seconds to minutes)."""
+    """One 10-hour video at 30 frames/s in units of 5,000 frames of 0.03 s, and 2,000 short ones."""
     draw = random.Random(seed)
     long = split(0, segments=216, burn_in=100.0, segment=150.0)
     return [*long, *(whole(n, min(600.0, draw.lognormvariate(4.0, 1.0))) for n in range(1, 2001))]

@@ -193,6 +193,10 @@ def test_bad_videos_become_rows_and_the_others_finish(corpus: tuple[Path, Path],
     assert rows_hash(read_rows(output)) == rows_hash(mine)
     again = annotate(mixed, output, checkpoint, "--failed-videos-exit", "0")
     assert again.returncode == 0 and "0 to do" in again.stderr
+    for row in output.glob("videos/*"):  # as if the driver had died before it wrote the failed videos' rows
+        row.unlink()
+    assert annotate(mixed, output, checkpoint).returncode == 3
+    assert {row["video_id"]: row["status"] for row in table_rows(output, "videos")} == status
     retried = annotate(mixed, output, checkpoint, "--retry-failed", "prompt")
     assert retried.returncode == 3 and "1 to do" in retried.stderr
 
