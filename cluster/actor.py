@@ -9,11 +9,11 @@ from pathlib import Path
 
 import ray
 
-from cluster.decoder import Decoder
+from cluster.frames.decoder import Decoder
 from cluster.heartbeat import Beat, Heartbeat
 from cluster.plan import Unit
 from cluster.segmenter import Segmenters
-from cluster.storage import Storage
+from cluster.stores.storage import Storage
 from cluster.unit import UnitDone, UnitFailed, annotate_unit
 from cluster.workbench import Workbench
 from schemas.run_config import RunConfig

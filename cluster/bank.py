@@ -8,7 +8,7 @@ from cluster.failure import BankError
 from cluster.finalise import bank_names
 from cluster.open_video import BurnInFacts, OpenVideo
 from cluster.plan import BURN_IN, Unit, part_id
-from cluster.storage import Published
+from cluster.stores.storage import Published
 from cluster.workbench import Workbench
 
 COPY_BYTES = 16 << 20

@@ -1,6 +1,6 @@
 """The burn-in's decode pass: one sequential reading keeps the frames that will be visited, however long the video."""
 
-from cluster.frame_store import FrameStore
+from cluster.frames.frame_store import FrameStore
 from cluster.heartbeat import Heartbeat
 from cluster.open_video import BurnInFacts, OpenVideo
 from stcn_core.burn_in import BurnInChoice

@@ -1,6 +1,6 @@
 """One output folder, one answer: the settings that affect masks are locked by the first run into it."""
 
-from cluster.storage import Storage
+from cluster.stores.storage import Storage
 from schemas.run_config import RunConfig
 
 CONFIG_NAME = "_run/config.json"

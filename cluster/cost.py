@@ -5,8 +5,8 @@ It never changes a mask, so it may be wrong; the driver measures how many second
 
 from dataclasses import dataclass
 
-from cluster.probe import Probe
-from cluster.video import working_size
+from cluster.frames.probe import Probe
+from cluster.frames.video import working_size
 from schemas.run_config import RunConfig
 
 # Seconds per megapixel and frame of the official layout, one object, bank of 128 frames, on two CPU cores. Only their

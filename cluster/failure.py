@@ -4,8 +4,8 @@ import datetime
 import platform
 from typing import Protocol
 
+from cluster.frames.video_error import VideoError
 from cluster.plan import Unit, video_record
-from cluster.video_error import VideoError
 from schemas.failures import short_message
 from stcn_core.prompts import PromptError
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.storage import Published, Storage
+from cluster.stores.storage import Published, Storage
 from cluster.track_totals import track_row
 from schemas import failures as failures_schema
 from schemas import tracks as tracks_schema

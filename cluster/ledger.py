@@ -10,7 +10,7 @@ from cluster.deadline import Rate
 from cluster.failure import BANK, ENVIRONMENT_CLASSES, STRIKE_CLASSES, failure_row
 from cluster.finalise import bank_names, delete_bank, finalise_video, publish_failure, shard_name
 from cluster.plan import BURN_IN, SEGMENT, Unit, frame_range
-from cluster.storage import Storage
+from cluster.stores.storage import Storage
 from cluster.unit import UnitDone, UnitFailed
 from cluster.work_queue import WorkQueue
 from schemas.run_config import RunConfig

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cluster.decoder import Frames
 from cluster.frame_grid import FrameGrid
+from cluster.frames.decoder import Frames
+from cluster.frames.video import working_size
 from cluster.heartbeat import Heartbeat
 from cluster.plan import Unit
-from cluster.source import fetch_source, read_source
-from cluster.video import working_size
+from cluster.stores.source import fetch_source, read_source
 from cluster.workbench import Workbench
 from schemas.urls import public_url
 from stcn_core.prompts import PromptError, PromptSet, resolve_prompts

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from cluster.cost import annotated_frames, frames_known_or_guessed, predict
-from cluster.probe import Probe
-from cluster.source import SourceStat
+from cluster.frames.probe import Probe
+from cluster.stores.source import SourceStat
 from schemas.manifest import VideoRow
 from schemas.run_config import RunConfig
 from schemas.urls import public_url

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from cluster.frames.probe import Probe
 from cluster.plan import Unit, video_units
-from cluster.probe import Probe
-from cluster.source import SourceStat
+from cluster.stores.source import SourceStat
 from schemas.run_config import RunConfig
 from schemas.urls import public_url
 

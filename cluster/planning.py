@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.config_lock import SettingsRefused
+from cluster.frames.probe import Probe, probe_sources
 from cluster.plan import Unit, is_found, make_plan, video_key
 from cluster.plan_table import PlanError, check_version, keep_published, known_probes, merge_plans
-from cluster.probe import Probe, probe_sources
-from cluster.source import SourceStat, stat_source
-from cluster.storage import Storage
+from cluster.stores.source import SourceStat, stat_source
+from cluster.stores.storage import Storage
 from schemas.manifest import VideoRow
 from schemas.run_config import RunConfig
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 from cluster.ledger import Tally
 from cluster.progress import Standing, seconds_left
-from cluster.storage import Storage
+from cluster.stores.storage import Storage
 
 PROGRESS_NAME = "_run/progress.json"
 EVERY_SECONDS = 10.0

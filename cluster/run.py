@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import ray
 
 from cluster.actor import ActorSettings
-from cluster.checkpoint_fetch import fetch_checkpoint
 from cluster.config_lock import lock_config
 from cluster.crew import Crew
 from cluster.deadline import STALL_SECONDS, Deadline
@@ -29,7 +28,8 @@ from cluster.ray_session import connect
 from cluster.resume import TABLES, OutputState, Todo, sort_out
 from cluster.segmenter import Segmenters
 from cluster.stop_policy import allowed_drain
-from cluster.storage import Storage
+from cluster.stores.checkpoint_fetch import fetch_checkpoint
+from cluster.stores.storage import Storage
 from cluster.summary import Outcome, sum_up
 from schemas.manifest import VideoRow
 from schemas.run_config import RunConfig

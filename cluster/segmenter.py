@@ -84,7 +84,7 @@ class StcnSegmenters:
         """The network on its device; refuses another checkpoint than the driver read."""
         import torch
 
-        from cluster.checkpoint_fetch import fetch_checkpoint
+        from cluster.stores.checkpoint_fetch import fetch_checkpoint
 
         torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS=1 where an actor asks for no CPU
         if device == "cuda" and not torch.cuda.is_available():

@@ -9,7 +9,7 @@ from cluster.exit_codes import ExitCode
 from cluster.ledger import Tally, first_line
 from cluster.progress import duration
 from cluster.resume import Todo
-from cluster.storage import Storage
+from cluster.stores.storage import Storage
 
 SUMMARY_NAME = "_run/summary.json"
 DAY = 86400.0

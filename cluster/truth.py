@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cluster.image_folder import natural_key
-from cluster.remote import entry_name, full_url, list_folder
-from cluster.storage_errors import explained
-from cluster.video_folder import number_in
+from cluster.frames.image_folder import natural_key
+from cluster.stores.remote import entry_name, full_url, list_folder
+from cluster.stores.storage_errors import explained
+from cluster.stores.video_folder import number_in
 from schemas.urls import public_url
 from stcn_core.prompts import PromptError, read_label_png
 

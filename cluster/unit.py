@@ -11,13 +11,13 @@ from cluster.bank import fetch_bank, publish_bank
 from cluster.burn_in_frames import collect
 from cluster.failure import BankError, error_class
 from cluster.finalise import finalise_video, shard_name
-from cluster.frame_store import FrameStore
+from cluster.frames.frame_store import FrameStore
 from cluster.heartbeat import Heartbeat
 from cluster.open_video import OpenVideo
 from cluster.plan import BURN_IN, WHOLE, Unit
 from cluster.shard import ShardWriter
 from cluster.shard_facts import Stretch, mask_row, shard_metadata, stretch
-from cluster.storage import Published
+from cluster.stores.storage import Published
 from cluster.workbench import Workbench, offline_settings
 from schemas import videos as videos_schema
 from schemas.urls import public_url

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.decoder import Decoder
+from cluster.frames.decoder import Decoder
 from cluster.segmenter import Segmenters
-from cluster.storage import Storage
+from cluster.stores.storage import Storage
 from schemas.run_config import RunConfig
 from stcn_core.settings import OfflineSettings
 

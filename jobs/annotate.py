@@ -13,7 +13,7 @@ from cluster.config_lock import SettingsRefused
 from cluster.deadline import STALL_SECONDS
 from cluster.exit_codes import ExitCode
 from cluster.segmenter import StcnSegmenters
-from cluster.source import list_manifest_rows, read_source
+from cluster.stores.source import list_manifest_rows, read_source
 from cluster.workbench import offline_settings
 from schemas.manifest import VideoRow, parse_manifest
 from schemas.run_config import RunConfig

@@ -15,10 +15,10 @@ from dataclasses import asdict
 
 from tqdm import tqdm
 
-from cluster.compaction import Compacted, CompactionRefused, compact
-from cluster.inspection import Unreadable
-from cluster.shard_merge import MergeError
-from cluster.storage import Storage
+from cluster.inspect.compaction import Compacted, CompactionRefused, compact
+from cluster.inspect.inspection import Unreadable
+from cluster.inspect.shard_merge import MergeError
+from cluster.stores.storage import Storage
 from jobs.arguments import options, positive, positive_number, usual_processes
 
 EPILOG = """
@@ -37,14 +37,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("output", metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
     p.add_argument("--to", required=True, metavar="OUT2", help="a new, empty place, on any fsspec URL")
-    p.add_argument(
-        "--shard-mib", type=positive_number, default=128.0, metavar="MIB", help="per shard (default 128)"
-    )
+    p.add_argument("--shard-mib", type=positive_number, default=128.0, metavar="MIB", help="per shard (default 128)")
     p.add_argument("--allow-unfinished", action="store_true", help="take the finished videos of an unfinished output")
     p.add_argument("--scratch", metavar="DIR", help="local folder for temporary files (default: the system's)")
-    p.add_argument(
-        "--processes", type=positive, metavar="N", help="for the last check (default: cores, 8 at most)"
-    )
+    p.add_argument("--processes", type=positive, metavar="N", help="for the last check (default: cores, 8 at most)")
     p.add_argument("--json", action="store_true", help="what was done as one JSON object")
     p.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options of OUT")
     p.add_argument("--to-options", type=options, metavar="JSON", help="fsspec options of OUT2 (default: as for OUT)")

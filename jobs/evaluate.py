@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from cluster.remote import connect, full_url
-from cluster.storage import Storage
-from cluster.storage_errors import explained
+from cluster.stores.remote import connect, full_url
+from cluster.stores.storage import Storage
+from cluster.stores.storage_errors import explained
 from cluster.truth import TRUTH_FRAMES, Truth, place_truth, read_labels, truth_files
 from schemas import read_masks, videos
 from schemas.urls import public_url

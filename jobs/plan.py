@@ -21,16 +21,16 @@ from pathlib import Path
 from cluster.config_lock import SettingsRefused, read_config
 from cluster.exit_codes import ExitCode
 from cluster.finalise import failure_name
-from cluster.forecast import Rate, forecast, sort_readable, typical_size, visited_frames
-from cluster.inspection import read_rows
+from cluster.frames.video import working_size
+from cluster.inspect.forecast import Rate, forecast, sort_readable, typical_size, visited_frames
+from cluster.inspect.inspection import read_rows
 from cluster.plan import Unit
 from cluster.plan_table import PlanError, keep_published, merge_plans
 from cluster.planning import look_up, read_plan
-from cluster.posix_publish import file_digest
 from cluster.resume import TABLES, OutputState, sort_out
-from cluster.source import fetch_source
-from cluster.storage import Storage
-from cluster.video import working_size
+from cluster.stores.posix_publish import file_digest
+from cluster.stores.source import fetch_source
+from cluster.stores.storage import Storage
 from jobs import annotate
 from jobs.arguments import positive_number
 from schemas import failures
@@ -110,7 +110,7 @@ def _rate(args: argparse.Namespace, config: RunConfig, units: Sequence[Unit], pa
         return args.frames_per_second
     import torch
 
-    from cluster.rate import measure_rate
+    from cluster.inspect.rate import measure_rate
 
     device = args.device
     if device == "auto":

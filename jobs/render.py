@@ -19,9 +19,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from cluster.exit_codes import ExitCode
-from cluster.prefetch import ahead
-from cluster.source import fetch_source
-from cluster.video import FrameReader, VideoError, VideoInfo, frame_times, probe_video
+from cluster.frames.prefetch import ahead
+from cluster.frames.video import FrameReader, VideoError, VideoInfo, frame_times, probe_video
+from cluster.stores.source import fetch_source
 from jobs.views.contact_sheet import ContactSheet
 from jobs.views.overlay import draw_masks
 from jobs.views.truth import TruthFolder

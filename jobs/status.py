@@ -13,9 +13,9 @@ import json
 import sys
 import time
 
-from cluster.inspection import Unreadable
-from cluster.status_report import Status, read_status
-from cluster.storage import Storage
+from cluster.inspect.inspection import Unreadable
+from cluster.inspect.status_report import Status, read_status
+from cluster.stores.storage import Storage
 from jobs.arguments import options, positive_number
 
 
@@ -29,9 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("output", metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
     p.add_argument("--json", action="store_true", help="one JSON object (with --watch: one per line)")
-    p.add_argument(
-        "--watch", type=positive_number, metavar="SECONDS", help="look again and again, until it is done"
-    )
+    p.add_argument("--watch", type=positive_number, metavar="SECONDS", help="look again and again, until it is done")
     p.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options of OUT")
     return p
 

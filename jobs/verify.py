@@ -14,9 +14,9 @@ import sys
 
 from tqdm import tqdm
 
-from cluster.inspection import Unreadable
-from cluster.storage import Storage
-from cluster.verification import verify
+from cluster.inspect.inspection import Unreadable
+from cluster.inspect.verification import verify
+from cluster.stores.storage import Storage
 from jobs.arguments import options, positive, usual_processes
 
 EPILOG = """

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 import cluster.run
 from cluster.run import RunRequest, run
-from cluster.source import read_source
 from cluster.stand_in import StandInSegmenter, StandInSegmenters
-from cluster.storage import Published, Storage
+from cluster.stores.source import read_source
+from cluster.stores.storage import Published, Storage
 from schemas.manifest import parse_manifest
 from schemas.run_config import RunConfig
 from schemas.urls import parent

@@ -11,8 +11,8 @@ import re
 import sys
 import time
 
-import cluster.decoder_child as child
-from cluster.parent_link import ParentLink
+import cluster.frames.decoder_child as child
+from cluster.frames.parent_link import ParentLink
 
 FAULT, _, FRAME = os.environ.get("STCN_TEST_FAULT", "none:0").partition(":")
 

@@ -19,7 +19,7 @@ from rlemasklib import RLEMask
 from cluster.finalise import finalise_video, publish_failure, shard_name
 from cluster.plan_table import SCHEMA as PLAN_SCHEMA
 from cluster.shard import ShardWriter
-from cluster.storage import Storage
+from cluster.stores.storage import Storage
 from schemas import masks as masks_schema
 from schemas.metadata import file_metadata
 from schemas.run_config import RunConfig

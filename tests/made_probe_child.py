@@ -5,8 +5,8 @@ import os
 import sys
 import time
 
-import cluster.probe_child as child
-from cluster.parent_link import ParentLink
+import cluster.frames.probe_child as child
+from cluster.frames.parent_link import ParentLink
 
 real_probe = child.probe
 

@@ -1,8 +1,8 @@
 """Units without videos behind them, for tests of policy."""
 
+from cluster.frames.probe import Probe
 from cluster.plan import BURN_IN, SEGMENT, Unit
-from cluster.probe import Probe
-from cluster.source import SourceStat
+from cluster.stores.source import SourceStat
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 

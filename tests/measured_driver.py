@@ -21,7 +21,7 @@ from cluster.ledger import Ledger
 from cluster.plan_table import known_probes, plan_table
 from cluster.progress import Progress
 from cluster.resume import TABLES, OutputState, sort_out
-from cluster.storage import Storage
+from cluster.stores.storage import Storage
 from cluster.unit import UnitDone
 from schemas.run_config import RunConfig
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from made_networks import TINY, random_network
 
-from cluster.decoder import Decoder
+from cluster.frames.decoder import Decoder
 from cluster.heartbeat import Heartbeat
 from cluster.plan import make_plan
 from cluster.segmenter import StcnSegmenters
-from cluster.source import stat_source
-from cluster.storage import Storage
+from cluster.stores.source import stat_source
+from cluster.stores.storage import Storage
 from cluster.unit import annotate_unit
 from cluster.workbench import Workbench
 from schemas.manifest import VideoRow

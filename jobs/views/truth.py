@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cluster.remote import connect, full_url
+from cluster.stores.remote import connect, full_url
 from cluster.truth import place_truth, read_labels, truth_files
 from schemas.urls import public_url
 

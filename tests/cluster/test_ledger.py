@@ -10,8 +10,8 @@ from cluster.blame import Place
 from cluster.finalise import shard_name
 from cluster.ledger import Ledger, first_line
 from cluster.plan import BURN_IN, SEGMENT, Unit
-from cluster.source import SourceStat
-from cluster.storage import Storage
+from cluster.stores.source import SourceStat
+from cluster.stores.storage import Storage
 from cluster.unit import UnitDone, UnitFailed
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.frames.probe import Probe
 from cluster.plan import BURN_IN, SEGMENT, UNIT_SEGMENTS, WHOLE, make_plan, video_key
 from cluster.plan_table import PlanError, keep_published, known_probes, merge_plans, plan_table
-from cluster.probe import Probe
-from cluster.source import SourceStat
+from cluster.stores.source import SourceStat
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 from schemas.run_config import RunConfig

@@ -5,7 +5,7 @@ from dataclasses import replace
 from cluster.finalise import bank_names, failure_name, row_name, shard_name
 from cluster.plan import BURN_IN, SEGMENT, Unit
 from cluster.resume import OutputState, sort_out
-from cluster.source import SourceStat
+from cluster.stores.source import SourceStat
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from made_corpus import ROOT, SETTINGS, environment, write_checkpoint, write_corpus
 
-from cluster import rate
-from cluster.storage import Storage
+from cluster.inspect import rate
+from cluster.stores.storage import Storage
 from jobs.plan import main
 
 RATE = ["--frames-per-second", "20"]

@@ -19,7 +19,7 @@ from made_output import (
     write_video,
 )
 
-from cluster.storage import Storage
+from cluster.stores.storage import Storage
 from jobs.status import main
 
 SHORT, LONG, ONE = VIDEOS

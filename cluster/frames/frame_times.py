@@ -1,0 +1,172 @@
+"""When each frame is shown, read from the container's packets without decoding the video."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from cluster.frames.container import first_frame, open_video
+from cluster.frames.video_error import VideoError
+
+VP8_SHOW_FRAME = 0x10  # RFC 6386, 9.1: bit 4 of the frame tag
+MAX_KEYFRAME_GAP = 3000  # packets; past that, seeking decodes about as much as starting over
+
+
+@dataclass(frozen=True, eq=False)
+class FrameTimes:
+    """Times of a video's frames in display order.
+
+    `pts` int64 [n]: presentation timestamps as the container has them, in its time base (for a raw stream without
+    timestamps: the frame number). `time_s` float64 [n]: seconds since the first displayed frame. `seekable`: whether
+    frame i can be found by its timestamp (no duplicates, none negative, in one piece, every packet a frame) at a cost
+    that does not grow with the video (a keyframe at least every `MAX_KEYFRAME_GAP` packets). `hidden`: how many
+    packets are no displayed frame (edit list, VP8 references, before the first decodable frame); a container's
+    declared count includes them.
+    """
+
+    pts: np.ndarray
+    time_s: np.ndarray
+    seekable: bool = True
+    hidden: int = 0
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    def frame_at(self, time_s: float) -> int:
+        """Index of the last frame shown at or before `time_s` seconds. Raises ValueError outside the video."""
+        if len(self) == 0 or not 0 <= time_s <= self.end_s:
+            raise ValueError(f"{time_s:.3f} s is outside the video (0 to {self.end_s:.3f} s)")
+        return int(np.searchsorted(self.time_s, time_s, side="right")) - 1
+
+    @property
+    def end_s(self) -> float:
+        """When the last frame ends, in seconds, taking it to last as long as the usual (median) frame."""
+        if len(self) == 0:
+            return 0.0
+        usual = float(np.median(np.diff(self.time_s))) if len(self) > 1 else 0.0
+        return float(self.time_s[-1]) + usual
+
+
+@dataclass
+class _Stamps:
+    """Timestamps of the packets that become frames, in file order; None where the container has none."""
+
+    pts: list[int | None]
+    dts: list[int | None]
+    hidden: int = 0  # packets that are decoded but never shown
+    keyframe_gap: int = 0  # most packets in a row without a keyframe
+
+
+def frame_times(path: Path, progress: Callable[[int], None] | None = None) -> FrameTimes | None:
+    """Times of the frames of the video at `path`, index i for the i-th frame that `FrameReader` gives; None for a
+    folder of images. Packets that an edit list hides do not count, nor those before the first decodable frame (a
+    broadcast recording cut in the middle). In a damaged file frames may be missing, and later times shift.
+    `progress(packets)` is called for every packet read.
+
+    Raises VideoError: missing, not-a-video, no-video-stream, zero-frames, unsupported.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return None
+    with open_video(path) as (container, stream):
+        stamps = _read_stamps(container, stream, progress or (lambda packets: None))
+        time_base = Fraction(stream.time_base)
+        rate = stream.guessed_rate or stream.average_rate
+    if not stamps.pts:
+        raise VideoError(path, "zero-frames", "holds a video stream without frames")
+    times = times_from_stamps(stamps.pts, stamps.dts, time_base, rate, _first_shown(path), stamps.hidden)
+    return replace(times, seekable=times.seekable and stamps.keyframe_gap <= MAX_KEYFRAME_GAP)
+
+
+def times_from_stamps(
+    pts: list[int | None],
+    dts: list[int | None],
+    time_base: Fraction,
+    rate: Fraction | None,
+    first_pts: int | None = None,
+    hidden: int = 0,
+) -> FrameTimes:
+    """Packet timestamps in file order -> FrameTimes. `time_base` in seconds per tick, `rate` in frames per second.
+    Frames before `first_pts` (the first that decodes) are left out; `hidden` packets were left out before.
+
+    A container that lacks some pts (AVI) is read by dts; one without either (raw streams) is counted at `rate`.
+    """
+    if None in pts:
+        if None in dts:
+            shown = np.arange(len(pts), dtype=np.int64)
+            return FrameTimes(shown, shown / float(rate or 25), False, hidden)
+        pieces = [np.sort(np.array(dts, np.int64))]
+        seekable = False
+    else:
+        pieces = [np.sort(piece) for piece in _split_at_jumps(pts, dts)]
+        if first_pts is not None:
+            pieces[0] = pieces[0][np.searchsorted(pieces[0], first_pts) :]
+            pieces = [piece for piece in pieces if len(piece)] or [np.array([first_pts], np.int64)]
+        seekable = len(pieces) == 1
+    shown = np.concatenate(pieces)
+    hidden += len(pts) - len(shown)
+    seekable = seekable and hidden == 0 and shown[0] >= 0 and bool((np.diff(shown) > 0).all())
+    return FrameTimes(shown, _seconds(pieces, time_base), seekable, hidden)
+
+
+def _seconds(pieces: list[np.ndarray], time_base: Fraction) -> np.ndarray:
+    """Seconds since the first frame, float64 [n]. After a jump (two recordings in one file) time goes on one usual
+    frame after the last, as players do."""
+    ticks, end = [], 0
+    for number, piece in enumerate(pieces):
+        relative = piece - piece[0]
+        usual = int(np.median(np.diff(piece))) if len(piece) > 1 else 1
+        ticks.append(relative + (end if number else 0))
+        end = int(ticks[-1][-1]) + max(usual, 1)
+    whole = np.concatenate(ticks).astype(np.float64)
+    return whole * time_base.numerator / time_base.denominator  # one division: 33/30 s is the float 1.1
+
+
+def _split_at_jumps(pts: list[int], dts: list[int | None]) -> list[np.ndarray]:
+    """Cut where dts goes back, which it never does within one recording; sorting across a cut would mix frames."""
+    cuts = [0]
+    last = None
+    for position, value in enumerate(dts):
+        if value is None:
+            continue
+        if last is not None and value < last:
+            cuts.append(position)
+        last = value
+    cuts.append(len(pts))
+    stamps = np.array(pts, np.int64)
+    return [stamps[start:end] for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+
+
+def _read_stamps(container, stream, progress: Callable[[int], None]) -> _Stamps:
+    stamps, since_keyframe = _Stamps([], []), 0
+    vp8 = stream.codec_context.name == "vp8"
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:  # the flush packet, or "as before" in AVI
+                continue
+            since_keyframe = 0 if packet.is_keyframe else since_keyframe + 1
+            stamps.keyframe_gap = max(stamps.keyframe_gap, since_keyframe)
+            progress(len(stamps.pts))
+            # An edit list hides packets; VP8 has alternate references, which are only decoded.
+            if packet.is_discard or (vp8 and not bytes(packet)[0] & VP8_SHOW_FRAME):
+                stamps.hidden += 1
+                continue
+            stamps.pts.append(packet.pts)
+            stamps.dts.append(packet.dts)
+    except (av.error.FFmpegError, OSError):
+        pass  # a damaged or cut file: the packets so far are all there are
+    except IndexError:
+        pass  # PyAV, at the very end of a recording in which further streams appear on the way
+    return stamps
+
+
+def _first_shown(path: Path) -> int | None:
+    """pts of the first frame that decodes; None when none does (FrameReader will say so) or it has no timestamp."""
+    try:
+        with open_video(path) as (container, stream):
+            return first_frame(path, container, stream).pts
+    except VideoError:
+        return None

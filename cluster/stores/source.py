@@ -1,0 +1,154 @@
+"""Input files on any fsspec storage: what is there, a scratch copy of it, its bytes."""
+
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsspec.callbacks import Callback
+
+from cluster.frames.image_folder import SUFFIXES as IMAGE_SUFFIXES
+from cluster.stores.remote import connect, entry_name, is_disk, list_folder
+from cluster.stores.storage_errors import explained
+from cluster.stores.video_folder import list_manifest_rows
+from schemas.urls import file_name, public_url
+
+__all__ = ["SourceStat", "fetch_source", "list_manifest_rows", "read_source", "stat_source"]
+
+TRIES = 3
+# In the order of how well they tell contents apart.
+VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
+
+
+@dataclass(frozen=True)
+class SourceStat:
+    """What a listing says. size in bytes (of a folder: of all its files); None where the server does not say.
+
+    version changes when the contents do: etag or modification time; of a folder a hash over names and sizes.
+    """
+
+    exists: bool
+    is_dir: bool
+    size: int | None
+    version: str | None
+
+
+def stat_source(url: str, options: Mapping[str, Any] | None = None) -> SourceStat:
+    """Looks the source up. A missing one is an answer; no access or no connection raises OSError."""
+    fs, path = connect(url, options)
+    with explained(url, "looked up"):
+        try:
+            if is_disk(fs):
+                found = os.stat(path)
+                if not os.path.isdir(path):
+                    return SourceStat(True, False, found.st_size, str(found.st_mtime_ns))
+                return _folder_stat(fs, path)
+            entry = fs.info(path)
+            if entry["type"] == "directory":
+                return _folder_stat(fs, path)
+        except (FileNotFoundError, NotADirectoryError):
+            return SourceStat(False, False, None, None)
+    return SourceStat(True, False, entry.get("size"), _version(entry))
+
+
+def fetch_source(
+    url: str,
+    scratch: Path,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """A local path with the source: itself where it is local, otherwise a copy in the folder `scratch`.
+
+    A remote folder is copied with the images directly in it. progress gets the number of new bytes now and then.
+    Raises FileNotFoundError, PermissionError, or OSError that name the URL.
+    """
+    fs, path = connect(url, options)
+    if is_disk(fs):
+        return Path(path)
+    target = scratch / _safe_name(url)
+    with explained(url, "read"):
+        entry = fs.info(path)
+        scratch.mkdir(parents=True, exist_ok=True)
+        _check_space(scratch, entry.get("size") or 0)
+        if entry["type"] != "directory":
+            _copy(fs, path, target, entry.get("size"), progress)
+            return target
+        images = [e for e in list_folder(fs, path) if entry_name(e).lower().endswith(IMAGE_SUFFIXES)]
+        _check_space(scratch, sum(image["size"] or 0 for image in images))
+        target.mkdir(exist_ok=True)
+        for image in images:
+            _copy(fs, image["name"], target / entry_name(image), image["size"], progress)
+    return target
+
+
+def read_source(url: str, options: Mapping[str, Any] | None = None) -> bytes:
+    """All bytes of a file. Raises FileNotFoundError, PermissionError, or OSError that name the URL."""
+    fs, path = connect(url, options)
+    with explained(url, "read"):
+        return fs.cat_file(path)
+
+
+class _Counter(Callback):
+    def __init__(self, progress: Callable[[int], None] | None):
+        super().__init__()
+        self._progress = progress
+
+    def relative_update(self, inc: int = 1) -> None:
+        if self._progress is not None:
+            self._progress(inc)
+
+
+def _copy(fs: Any, path: str, target: Path, size: int | None, progress: Callable[[int], None] | None) -> None:
+    """Copies a file under a name of its own first: a broken copy is never taken for the file."""
+    part = target.with_name(f".{uuid.uuid4().hex}.part")
+    for attempt in range(1, TRIES + 1):
+        try:
+            fs.get_file(path, str(part), callback=_Counter(progress))
+            found = part.stat().st_size
+            if size is not None and found != size:
+                raise OSError(f"{found} bytes arrived of {size}; it may be changing while it is read")
+            os.replace(part, target)
+            return
+        except (FileNotFoundError, PermissionError, NotImplementedError):
+            raise
+        except Exception:
+            # Lost connections come in many types; what lasts is raised after the last try.
+            if attempt == TRIES:
+                raise
+            time.sleep(0.2 * 4**attempt)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _folder_stat(fs: Any, path: str) -> SourceStat:
+    files = [(entry_name(e), e["size"] or 0, _version(e)) for e in list_folder(fs, path) if e["type"] == "file"]
+    digest = hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()
+    return SourceStat(True, True, sum(size for _, size, _ in files), digest)
+
+
+def _version(entry: Mapping[str, Any]) -> str | None:
+    value = next((entry[key] for key in VERSIONS if entry.get(key) not in (None, "")), None)
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    return None if value is None else str(value).strip('"')
+
+
+def _safe_name(url: str) -> str:
+    """The source's own name, as a name that any disk takes; the suffix stays."""
+    name = "".join(char if char.isalnum() or char in "._-" else "_" for char in file_name(public_url(url)))
+    return name[-120:].lstrip(".") or "source"
+
+
+def _check_space(scratch: Path, size: int) -> None:
+    free = shutil.disk_usage(scratch).free
+    if size > free:
+        raise OSError(
+            f"it has {size} bytes, the scratch disk at {scratch} only {free} free; set TMPDIR to a larger one"
+        )

@@ -1,0 +1,107 @@
+"""Times of alternatives, taken in turns so that a machine's other load falls on all of them alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+Work = Callable[[], object]
+MOST_ROUNDS = 15
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of the same work, round by round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def best(self) -> float:
+        """The shortest round: the least disturbed one."""
+        return min(self.seconds)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """(longest - shortest) / median over the rounds; 0 with one round."""
+        return (max(self.seconds) - min(self.seconds)) / self.median
+
+    def per(self, count: float) -> "Timing":
+        """Seconds per one of `count` that were done in each round."""
+        return Timing(tuple(seconds / count for seconds in self.seconds))
+
+    def plus(self, other: "Timing") -> "Timing":
+        """Round by round; the shorter list decides how many."""
+        return Timing(tuple(a + b for a, b in zip(self.seconds, other.seconds, strict=False)))
+
+
+def pair_ratios(over: Timing, under: Timing) -> tuple[float, ...]:
+    """over / under, round by round."""
+    return tuple(a / b for a, b in zip(over.seconds, under.seconds, strict=False))
+
+
+class Clock:
+    """Seconds of one call on a device: CUDA events and synchronisation there, the wall clock on a CPU."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.cuda = device.startswith("cuda")
+
+    def seconds(self, work: Work) -> float:
+        """The call is done when its results are there."""
+        if not self.cuda:
+            before = time.perf_counter()
+            work()
+            return time.perf_counter() - before
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        first.record()
+        work()
+        last.record()
+        torch.cuda.synchronize()
+        return first.elapsed_time(last) / 1000
+
+    def interleaved(
+        self, works: Mapping[str, Work], seconds: float, least: int = 2, most: int = MOST_ROUNDS, warm: bool = True
+    ) -> dict[str, Timing]:
+        """Rounds in which every work is called once, every second round backwards, for about `seconds` in all.
+
+        A call of each before the first round is not counted. `least` rounds are made however long they take, one only
+        where the calls before them took all the time.
+        """
+        started = time.perf_counter()
+        if warm:
+            for work in works.values():
+                self.seconds(work)
+        if time.perf_counter() - started > seconds:
+            least = 1
+        times: dict[str, list[float]] = {name: [] for name in works}
+        names = list(works)
+        for number in range(most):
+            before = time.perf_counter()
+            for name in names if number % 2 == 0 else reversed(names):
+                times[name].append(self.seconds(works[name]))
+            now = time.perf_counter()
+            if number + 1 >= least and now - started + (now - before) > seconds:
+                break
+        return {name: Timing(tuple(taken)) for name, taken in times.items()}
+
+
+class Budget:
+    """What is left of the time that the whole benchmark may take."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self._started = seconds, time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def left(self) -> float:
+        return self.seconds - self.spent
