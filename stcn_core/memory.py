@@ -190,33 +190,63 @@ class MemoryBank:
     def read(self, query: Tensor, frame: int, objects: Sequence[int]) -> Tensor:
         """query [Ck, h, w] of `frame` -> readout [len(objects), Cv, h, w], top-k over all readable slots.
 
-        Objects whose readable slots are the same share one affinity. Raises ValueError where an object is known
-        in no slot.
+        Raises ValueError where an object is known in no slot.
         """
-        columns = readout.query_columns(query, self.settings.affinity)
-        result = [None] * len(objects)
+        return self.read_batch(query[None], [frame], objects)[0]
+
+    def read_batch(self, queries: Tensor, frames: Sequence[int], objects: Sequence[int]) -> Tensor:
+        """queries [B, Ck, h, w] of `frames` -> readouts [B, len(objects), Cv, h, w].
+
+        Objects whose readable slots are the same share one affinity, and all frames are read in one go, each with its
+        own slots hidden from it. Raises ValueError where an object is known in no slot.
+        """
+        channels = self.values.shape[-1]
+        result = self.values.new_empty(len(frames), len(objects), self.tokens, channels)
         groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
         for position, k in enumerate(objects):
-            groups.setdefault((self._readable(frame, k), self._unknown(k)), []).append(position)
+            groups.setdefault((self._held(k), self._unknown(k)), []).append(position)
+        # Elements of a mosaic are hidden one by one, frame by frame.
+        together = [range(len(frames))] if self._element_frame is None else [[b] for b in range(len(frames))]
         for (slots, unknown), positions in groups.items():
-            members = [objects[position] for position in positions]
-            hidden = self._hidden(frame, slots, unknown)
-            rows = self.keys.flatten(0, 1)  # [slots * T, Ck + 1]
-            top = readout.top_k(rows, columns, self.settings.top_k, self._runs(slots), hidden)
-            values = [self.values[k].flatten(0, 1) for k in members]  # views [slots * T, Cv]
-            gathered = readout.gather_values(values, top)  # [k, Q, Cv]
-            for position, value in zip(positions, gathered, strict=True):
-                result[position] = value.t().unflatten(1, self.grid)  # [Cv, h, w]
-        return torch.stack(result)
+            values = [self.values[objects[position]].flatten(0, 1) for position in positions]  # views [slots * T, Cv]
+            for members in together:
+                top = self._top(queries[members[0] : members[-1] + 1], [frames[b] for b in members], slots, unknown)
+                gathered = readout.gather_values(values, top)  # [k, B * T, Cv]
+                for position, value in zip(positions, gathered, strict=True):
+                    result[members[0] : members[-1] + 1, position] = value.view(len(members), self.tokens, channels)
+        return result.transpose(2, 3).unflatten(3, self.grid)  # channels last in memory
 
-    def _readable(self, frame: int, k: int) -> tuple[int, ...]:
-        held = [i for i, s in enumerate(self.slots) if s.frame != EMPTY and s.valid[k]]
-        if self.settings.exclude_own:
-            # A box prompt on the only frame there is would leave nothing: then its own slot is all that is known.
-            held = [i for i in held if self.slots[i].pinned or self.slots[i].frame != frame] or held
+    def _top(
+        self, queries: Tensor, frames: list[int], slots: tuple[int, ...], unknown: tuple[int, ...]
+    ) -> readout.TopK:
+        """queries [B, Ck, h, w] against these slots, one after the other: B * T query pixels."""
+        columns = torch.cat([readout.query_columns(query, self.settings.affinity) for query in queries], 1)
+        own = [self._own(frame, slots) for frame in frames]
+        if len(frames) == 1:
+            slots, own = tuple(i for i in slots if i not in own[0]), []
+        spans = [
+            readout.HiddenSpan(i * self.padded, (i + 1) * self.padded, b * self.tokens, (b + 1) * self.tokens)
+            for b, indices in enumerate(own)
+            for i in indices
+        ]
+        hidden = self._hidden(frames[0], slots, unknown) if self._element_frame is not None else None
+        rows = self.keys.flatten(0, 1)  # [slots * T, Ck + 1]
+        return readout.top_k(rows, columns, self.settings.top_k, self._runs(slots), hidden, spans)
+
+    def _held(self, k: int) -> tuple[int, ...]:
+        """The slots that say something about object k."""
+        held = tuple(i for i, s in enumerate(self.slots) if s.frame != EMPTY and s.valid[k])
         if not held:
             raise ValueError(f"object {k} is known in no slot of the memory")
-        return tuple(held)
+        return held
+
+    def _own(self, frame: int, slots: Sequence[int]) -> list[int]:
+        """Those of the slots that the frame itself filled and does not read."""
+        if not self.settings.exclude_own:
+            return []
+        own = [i for i in slots if self.slots[i].frame == frame and not self.slots[i].pinned]
+        # A box prompt on the only frame there is would leave nothing: then its own slot is all that is known.
+        return own if len(own) < len(slots) else []
 
     def _runs(self, slots: Sequence[int]) -> list[tuple[int, int]]:
         """Element ranges of consecutive slots."""
@@ -239,7 +269,7 @@ class MemoryBank:
         if own and hidden is not None and not set(slots) & {*self._pinned, *self._recent}:
             index = list(slots)
             if not ((self._element_frame[index] != EMPTY) & ~hidden[index]).any():
-                hidden = self._elements_of(unknown)  # its own elements are all that is known, as in _readable
+                hidden = self._elements_of(unknown)  # its own elements are all that is known, as in _own
         return None if hidden is None else hidden.flatten()
 
     def _elements_of(self, frames: Sequence[int]) -> Tensor | None:
@@ -247,7 +277,7 @@ class MemoryBank:
         if not frames:
             return None
         hidden = torch.isin(self._element_frame, torch.tensor(frames, device=self._device))
-        hidden[self._pinned + self._recent] = False  # those slots are whole, and _readable has judged them
+        hidden[self._pinned + self._recent] = False  # those slots are whole, and _own has judged them
         return hidden
 
     def _put_pinned(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool], pinned: bool) -> None:

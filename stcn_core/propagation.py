@@ -76,9 +76,7 @@ class Propagation:
         """
         if not objects:
             return torch.ones(len(encoded.frames), 1, *self.padded_size, device=self.device)
-        readout = torch.stack(
-            [memory.read(key, frame, objects) for key, frame in zip(encoded.features.key, encoded.frames, strict=True)]
-        )  # [B, K, Cv, h, w]
+        readout = memory.read_batch(encoded.features.key, encoded.frames, objects)  # [B, K, Cv, h, w]
         with self._autocast():
             logits = self.network.decode(readout, encoded.features)  # [B, K, H, W]
         return soft_aggregate(torch.sigmoid(logits.float()))

@@ -5,9 +5,10 @@ negative squared distance without the query's own term, (2 k_i . q_j - |k_i|^2) 
 per query pixel weighs the values. STM's affinity is the plain dot product.
 
 How it stays small and exact: the term -|k_i|^2 is one more key channel, so a score is one matrix product. Scores are
-made chunk by chunk and only the maximum of each block of BLOCK elements is kept. The k best elements of a query lie in
-the k blocks with the largest maxima (a block outside them is beaten by k elements, one from each), so only k * BLOCK
-candidates per query pixel are scored a second time and sorted. Values are gathered, not multiplied densely.
+made chunk by chunk, small enough to stay in a CPU's cache, and only the maximum of each block of BLOCK elements is
+kept. The k best elements of a query lie in the k blocks with the largest maxima (a block outside them is beaten by k
+elements, one from each), and those blocks, for the same reason, in the k superblocks with the largest maxima. So only
+k * BLOCK candidates per query pixel are scored a second time and sorted. Values are gathered, not multiplied densely.
 """
 
 from collections.abc import Sequence
@@ -18,14 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Elements per block. At 480p with 128 frames on two CPU cores blocks of 16, 32, 64 took 1.10, 0.60, 0.56 s; 32 gathers
-# half of the candidates of 64.
-BLOCK = 32
-# Memory elements per matrix product: on a CPU their scores stay in the cache; on a device larger is better.
-CHUNK_CPU = 1024
-CHUNK_DEVICE = 32768
+BLOCK = 16  # elements per block
+SUPERBLOCK = 16  # blocks per superblock
+# Bytes of scores made per matrix product: on a CPU they stay in the cache; on a device larger is better.
+SCORE_BYTES_CPU = 3 << 20
+SCORE_BYTES_DEVICE = 64 << 20
+# Bytes of block maxima that may live at a time; more query pixels than that are read in turns.
+MAXIMA_BYTES = 96 << 20
 # Bytes of candidate keys gathered at a time.
-CANDIDATE_BYTES = 32 << 20
+CANDIDATE_BYTES_CPU = 2 << 20
+CANDIDATE_BYTES_DEVICE = 32 << 20
 # Bytes of packed integers made at a time while sorting; about four arrays of this size live at once.
 PACKED_BYTES = 8 << 20
 
@@ -60,25 +63,51 @@ def query_columns(query: Tensor, affinity: Affinity = "l2") -> Tensor:
     return torch.cat((flat * factor, torch.full_like(flat[:1], scale)), 0)
 
 
+@dataclass(frozen=True)
+class HiddenSpan:
+    """Elements [first, last) that the query columns [first_column, last_column) do not read; multiples of BLOCK."""
+
+    first: int
+    last: int
+    first_column: int
+    last_column: int
+
+
 def top_k(
     rows: Tensor,
     columns: Tensor,
     k: int,
     runs: Sequence[tuple[int, int]],
     hidden: Tensor | None = None,
+    spans: Sequence[HiddenSpan] = (),
 ) -> TopK:
     """The k largest of rows @ columns for each column, over the elements in `runs`.
 
     rows [N, C] float32, N a multiple of BLOCK, elements that must never be read having -inf in the last channel.
-    columns [C, Q]. runs: half-open element ranges, multiples of BLOCK. hidden [N] bool: elements not to be read.
+    columns [C, Q]. runs: half-open element ranges, multiples of BLOCK. hidden [N] bool: elements not to be read by
+    any column; spans: by some of them, each of which must be left something to read.
     Ties go to the lowest element.
     """
     count = sum(end - start for start, end in runs)
     if count == 0:
         raise ValueError("the memory holds nothing that may be read")
-    maxima, ids = _block_maxima(rows, columns, runs, hidden)  # [Q, blocks], [blocks]
-    chosen = _largest(maxima, min(k, maxima.shape[1]))  # [Q, k']
-    return _best_candidates(rows, columns, ids[chosen], k, hidden)
+    ids = torch.cat([torch.arange(start // BLOCK, end // BLOCK, device=rows.device) for start, end in runs])
+    step = max(1, MAXIMA_BYTES // (4 * len(ids)))
+    found = []
+    for start in range(0, columns.shape[1], step):
+        part = columns[:, start : start + step].contiguous()
+        maxima = _block_maxima(rows, part, runs, hidden)  # [blocks, q]
+        for span in spans:
+            inside = (ids >= span.first // BLOCK) & (ids < span.last // BLOCK)
+            maxima[: len(ids), max(0, span.first_column - start) : max(0, span.last_column - start)].masked_fill_(
+                inside[:, None], float("-inf")
+            )
+        best, chosen = _best_blocks(maxima, k, len(ids))  # [q, k'] maxima and positions
+        del maxima
+        found.append(_best_candidates(rows, part, ids[chosen], best, k, hidden))
+    index, score = (torch.cat(parts) for parts in zip(*found, strict=True))
+    # exp(score - max): the published code leaves the maximum in and overflows above 88.
+    return TopK(index, torch.softmax(score, 1), score)
 
 
 def gather_values(values: Sequence[Tensor], top: TopK) -> Tensor:
@@ -87,47 +116,66 @@ def gather_values(values: Sequence[Tensor], top: TopK) -> Tensor:
     return torch.stack([F.embedding_bag(top.index, v, per_sample_weights=weight, mode="sum") for v in values])
 
 
-def _block_maxima(
-    rows: Tensor, columns: Tensor, runs: Sequence[tuple[int, int]], hidden: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    chunk = CHUNK_CPU if rows.device.type == "cpu" else CHUNK_DEVICE
+def _block_maxima(rows: Tensor, columns: Tensor, runs: Sequence[tuple[int, int]], hidden: Tensor | None) -> Tensor:
+    """[blocks, Q], the blocks of all runs in turn, filled up with -inf to whole superblocks."""
+    queries = columns.shape[1]
+    score_bytes = SCORE_BYTES_CPU if rows.device.type == "cpu" else SCORE_BYTES_DEVICE
+    chunk = max(1, score_bytes // (4 * queries * BLOCK)) * BLOCK
     blocks = sum(end - start for start, end in runs) // BLOCK
-    maxima = torch.empty(blocks, columns.shape[1], device=rows.device)
-    ids = torch.empty(blocks, dtype=torch.int64, device=rows.device)
+    maxima = torch.empty(-(-blocks // SUPERBLOCK) * SUPERBLOCK, queries, device=rows.device)
+    maxima[blocks:] = float("-inf")
+    # One buffer for all products: fresh memory for each costs as much as the product.
+    buffer = torch.empty(min(chunk, len(rows)), queries, device=rows.device)
     done = 0
     for first, last in runs:
         for start in range(first, last, chunk):
             end = min(start + chunk, last)
-            scores = rows[start:end] @ columns  # [chunk, Q]
+            scores = torch.mm(rows[start:end], columns, out=buffer[: end - start])
             if hidden is not None:
                 scores.masked_fill_(hidden[start:end, None], float("-inf"))
             size = (end - start) // BLOCK
-            torch.amax(scores.view(size, BLOCK, -1), 1, out=maxima[done : done + size])
-            ids[done : done + size] = torch.arange(start // BLOCK, end // BLOCK, device=rows.device)
+            torch.amax(scores.view(size, BLOCK, queries), 1, out=maxima[done : done + size])
             done += size
-    return maxima.t().contiguous(), ids
+    return maxima
 
 
-def _best_candidates(rows: Tensor, columns: Tensor, blocks: Tensor, k: int, hidden: Tensor | None) -> TopK:
-    """blocks [Q, k'] -> the k best of their elements, scored again."""
-    queries = columns.t().contiguous()  # [Q, C]
-    within = torch.arange(BLOCK, device=rows.device)
-    per_query = blocks.shape[1] * BLOCK * rows.shape[1] * 4
-    step = max(1, CANDIDATE_BYTES // per_query)
-    indices, scores = [], []
-    for start in range(0, len(queries), step):
-        block = blocks[start : start + step].sort(1).values  # ascending, so that ties fall to the lowest
-        element = (block[:, :, None] * BLOCK + within).flatten(1)  # [q, k' * BLOCK]
-        candidates = rows.index_select(0, element.flatten()).view(*element.shape, -1)  # [q, k' * BLOCK, C]
-        score = torch.bmm(candidates, queries[start : start + step, :, None]).squeeze(2)
-        if hidden is not None:
-            score.masked_fill_(hidden[element], float("-inf"))
-        best = _largest(score, min(k, score.shape[1]))
-        indices.append(element.gather(1, best))
-        scores.append(score.gather(1, best))
-    index, score = torch.cat(indices), torch.cat(scores)
-    # exp(score - max): the published code leaves the maximum in and overflows above 88.
-    return TopK(index, torch.softmax(score, 1), score)
+def _best_blocks(maxima: Tensor, k: int, blocks: int) -> tuple[Tensor, Tensor]:
+    """maxima [blocks, Q] in whole superblocks -> the k largest [Q, k'] and their positions, ascending by position."""
+    queries = maxima.shape[1]
+    grouped = maxima.view(-1, SUPERBLOCK, queries)
+    chosen = _largest(grouped.amax(1).t(), min(k, len(grouped))).sort(1).values  # [Q, s]
+    within = torch.arange(SUPERBLOCK, device=maxima.device)
+    position = (chosen[:, :, None] * SUPERBLOCK + within).flatten(1)  # [Q, s * SUPERBLOCK], ascending
+    column = torch.arange(queries, device=maxima.device)[:, None]
+    candidates = maxima.flatten()[position * queries + column]
+    best = _largest(candidates, min(k, blocks)).sort(1).values  # ascending, so that ties fall to the lowest
+    return candidates.gather(1, best), position.gather(1, best)
+
+
+def _best_candidates(
+    rows: Tensor, columns: Tensor, blocks: Tensor, best: Tensor, k: int, hidden: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """blocks [Q, k'] and their maxima -> index and score [Q, k] of the best of their elements, scored again."""
+    channels, queries = columns.shape
+    wanted = columns.t().contiguous()  # [Q, C]
+    blocked = rows.view(-1, BLOCK * channels)
+    candidate_bytes = CANDIDATE_BYTES_CPU if rows.device.type == "cpu" else CANDIDATE_BYTES_DEVICE
+    step = max(1, candidate_bytes // (4 * blocks.shape[1] * BLOCK * channels))
+    buffer = torch.empty(min(step, queries) * blocks.shape[1], BLOCK * channels, device=rows.device)
+    score = torch.empty(queries, blocks.shape[1] * BLOCK, device=rows.device)
+    for start in range(0, queries, step):
+        part = blocks[start : start + step]
+        keys = torch.index_select(blocked, 0, part.flatten(), out=buffer[: part.numel()])
+        keys = keys.view(len(part), -1, channels)  # [q, k' * BLOCK, C]
+        # A batched product of a matrix and one vector is several times slower.
+        torch.sum(keys.mul_(wanted[start : start + step, None]), 2, out=score[start : start + step])
+    element = (blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=rows.device)).flatten(1)
+    # A block whose maximum is -inf was hidden from this column, whatever its elements score.
+    score.view(queries, -1, BLOCK).masked_fill_((best == float("-inf"))[:, :, None], float("-inf"))
+    if hidden is not None:
+        score.masked_fill_(hidden[element], float("-inf"))
+    position = _largest(score, min(k, score.shape[1]))
+    return element.gather(1, position), score.gather(1, position)
 
 
 def _largest(score: Tensor, k: int) -> Tensor:

@@ -211,6 +211,30 @@ def test_groups_of_objects_read_what_each_would_read_alone() -> None:
             assert torch.equal(together[position], alone[k])
 
 
+@pytest.mark.parametrize("policy", MEMORY_POLICIES)
+@pytest.mark.parametrize("exclude_own", [True, False])
+def test_a_batch_reads_what_its_frames_read_alone(policy: str, exclude_own: bool) -> None:
+    """Frames in the bank, in the ring, pinned and unknown, side by side; objects that not every slot knows."""
+    bank = make(policy, objects=3, pinned=2, exclude_own=exclude_own)
+    bank.pin(50, key_of(50), values_of(50, 3), [True, True, False])
+    bank.pin(51, key_of(51), values_of(51, 3), [False, False, True])
+    for frame in range(6):
+        memorise(bank, frame)
+    bank.remember_recent(8, key_of(8), values_of(8, 3), [True] * 3)
+    frames = [50, 3, 4, 5, 8, 9]
+    together = bank.read_batch(torch.stack([key_of(f) for f in frames]), frames, [2, 0, 1])
+    assert together.shape == (6, 3, CV, *GRID)
+    for position, frame in enumerate(frames):
+        torch.testing.assert_close(together[position], bank.read(key_of(frame), frame, [2, 0, 1]))
+
+
+def test_a_frame_that_is_all_the_memory_knows_reads_itself_in_a_batch_too() -> None:
+    bank = make()
+    bank.seed(4, key_of(4), values_of(4), [True, True])
+    together = bank.read_batch(torch.stack([key_of(4), key_of(5)]), [4, 5], [0])
+    torch.testing.assert_close(together, torch.full((2, 1, CV, *GRID), 4.0))
+
+
 def test_a_mosaic_does_not_know_an_object_that_no_frame_knew() -> None:
     """A late object of a causal run under random-token: it is not known before its prompt."""
     bank = make("random-token", pinned=2)

@@ -72,7 +72,7 @@ def test_a_late_prompt_pins_all_objects_that_have_begun(monkeypatch: pytest.Monk
     assert torch.equal(kept, shown[1:]) and kept[0].max() > 0.5  # the first object as it was predicted there
     assert not kept[2].any()
     index = next(i for i, slot in enumerate(run.memory.slots) if slot.frame == 2)
-    assert run.memory.values[0, index].any() and index in run.memory._readable(3, 0)
+    assert run.memory.values[0, index].any() and index in run.memory._held(0)
 
 
 def test_nothing_memorised_before_the_first_prompt() -> None:

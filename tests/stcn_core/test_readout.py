@@ -90,8 +90,9 @@ def test_chunks_do_not_change_what_is_read(monkeypatch: pytest.MonkeyPatch) -> N
     rows, _ = laid_out(keys)
     columns = readout.query_columns(query)
     whole = readout.top_k(rows, columns, 20, everything(rows))
-    monkeypatch.setattr(readout, "CHUNK_CPU", 96)
-    monkeypatch.setattr(readout, "CANDIDATE_BYTES", 100_000)
+    monkeypatch.setattr(readout, "SCORE_BYTES_CPU", 4 * 60 * 96)
+    monkeypatch.setattr(readout, "CANDIDATE_BYTES_CPU", 100_000)
+    monkeypatch.setattr(readout, "MAXIMA_BYTES", 20_000)
     parts = readout.top_k(rows, columns, 20, everything(rows))
     torch.testing.assert_close(whole.score, parts.score)
     assert (whole.index == parts.index).float().mean() > 0.999
@@ -152,9 +153,10 @@ def test_runs_with_gaps_read_nothing_between() -> None:
     keys, query = random_keys("random", 9, 16, 40, seed=4)
     rows, positions = laid_out(keys)
     read = [0, 1, 3, 7, 8]
-    runs = [(0, 128), (192, 256), (448, 576)]  # slots of 64 elements
+    slot = len(rows) // 9
+    runs = [(0, 2 * slot), (3 * slot, 4 * slot), (7 * slot, 9 * slot)]
     top = readout.top_k(rows, readout.query_columns(query), 20, runs)
-    readable = torch.tensor([p // 64 in read for p in positions])
+    readable = torch.tensor([p // slot in read for p in positions])
     expected = dense(keys, query, 20, readable=readable)
     torch.testing.assert_close(as_dense(top, positions, len(rows)), expected, atol=1e-5, rtol=0)
 
@@ -168,10 +170,30 @@ def test_hidden_elements_are_not_read(frames: int, which: str) -> None:
     if which == "best":  # whole frames that are nearer than all others
         keys[2:] = [key + 1 for key in keys[2:]]
         rows, _ = laid_out(keys)
-        hidden = torch.arange(len(rows)) < 2 * 64
+        hidden = torch.arange(len(rows)) < 2 * (len(rows) // frames)
     top = readout.top_k(rows, readout.query_columns(query), 20, everything(rows), hidden)
     expected = dense(keys, query, 20, readable=~hidden[positions])
     torch.testing.assert_close(as_dense(top, positions, len(rows)), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [2, 9, 60])
+@pytest.mark.parametrize("maxima_bytes", [96 << 20, 3_000])
+def test_a_span_is_hidden_from_its_columns_only(
+    frames: int, maxima_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The query pixels of a frame that lies in the memory itself, beside those of a frame that does not."""
+    monkeypatch.setattr(readout, "MAXIMA_BYTES", maxima_bytes)
+    keys, query = random_keys("clustered", frames, 16, 40, seed=8)
+    rows, positions = laid_out(keys)
+    slot = len(rows) // frames
+    both = torch.cat((query, keys[1][:, None]), 2)  # [Ck, 1, 80]
+    span = readout.HiddenSpan(slot, 2 * slot, 40, 80)
+    top = readout.top_k(rows, readout.query_columns(both), 20, everything(rows), spans=[span])
+    found = as_dense(top, positions, len(rows))
+    readable = torch.tensor([p // slot != 1 for p in positions])
+    torch.testing.assert_close(found[:, :40], dense(keys, query, 20), atol=2e-5, rtol=0)
+    expected = dense(keys, keys[1][:, None], 20, readable=readable)
+    torch.testing.assert_close(found[:, 40:], expected, atol=2e-5, rtol=0)
 
 
 def test_nothing_readable_is_an_error() -> None:
