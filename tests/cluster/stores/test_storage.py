@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_corpus import ROOT
 
 from cluster.stores import object_publish, posix_publish
 from cluster.stores.storage import Storage
@@ -184,8 +185,7 @@ def test_sigkill_in_a_publish_leaves_nothing_or_everything_and_the_retry_succeed
     data = tmp_path / "data"
     data.write_bytes(os.urandom(300_000))
     out = tmp_path / "out"
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    found = subprocess.run([sys.executable, "-c", KILLED, stage, str(out), str(data)], cwd=root, timeout=60)
+    found = subprocess.run([sys.executable, "-c", KILLED, stage, str(out), str(data)], cwd=ROOT, timeout=60)
     assert found.returncode == -signal.SIGKILL
     storage = Storage(str(out))
     assert storage.list() == ({"masks/u.parquet": 300_000} if visible else {})
@@ -211,10 +211,9 @@ def test_sigkill_in_a_large_upload_leaves_nothing_and_the_retry_succeeds(s3, tmp
     with open(data, "wb") as file:
         file.truncate(160 << 20)
     url, options = s3
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     storage = Storage(url, options)
     command = [sys.executable, "-c", UPLOAD, url, options["endpoint_url"], str(data)]
-    child = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "ready\n"
     bucket = url.removeprefix("s3://")
     for _ in range(3000):
