@@ -85,6 +85,7 @@ class StcnSegmenters:
         import torch
 
         from cluster.stores.checkpoint_fetch import fetch_checkpoint
+        from stcn_core.inference import PreparedNetwork
 
         torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS=1 where an actor asks for no CPU
         if device == "cuda" and not torch.cuda.is_available():
@@ -95,7 +96,7 @@ class StcnSegmenters:
                 f"checkpoint {info.name} has SHA-256 {info.sha256[:12]} here, "
                 f"{config.checkpoint_sha256[:12]} at the driver: give a URL that all nodes read alike"
             )
-        self._network = network.to(device, memory_format=torch.channels_last)
+        self._network = PreparedNetwork(network, device=device, precision=config.precision)
         self._device, self._threads, self._precision = device, threads, config.precision
 
     def begin(
@@ -114,7 +115,7 @@ class StcnSegmenters:
         from stcn_core.offline import OfflineSegmenter
         from stcn_core.propagation import Propagation
 
-        propagation = Propagation(self._network, size, device=self._device, precision=self._precision)
+        propagation = Propagation(self._network, size)
         return OfflineSegmenter(
             propagation, settings, prompts, source=source, size=size, video_id=video_id, visited=visited
         )

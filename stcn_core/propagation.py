@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,11 +9,9 @@ from torch import Tensor
 
 from stcn_core.aggregate import soft_aggregate
 from stcn_core.frames import Padding, normalise
+from stcn_core.inference import Precision, PreparedNetwork
 from stcn_core.memory import MemoryBank
 from stcn_core.network import STCN, KeyFeatures
-
-Precision = Literal["fp32", "bf16", "fp16"]
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -38,35 +35,29 @@ class Propagation:
 
     def __init__(
         self,
-        network: STCN,
+        network: STCN | PreparedNetwork,
         size: tuple[int, int],
         *,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
     ) -> None:
+        """A plain network is copied and prepared; one that is prepared already brings its own device and precision."""
+        if isinstance(network, STCN):
+            network = PreparedNetwork(network, device=device, precision=precision)
         self.network = network
-        self.device = torch.device(device)
+        self.device = network.device
         self.padding = Padding.to_multiple(*size)
         height = size[0] + self.padding.top + self.padding.bottom
         width = size[1] + self.padding.left + self.padding.right
         self.padded_size = (height, width)
         self.grid = (height // 16, width // 16)
-        self._precision = precision
-        if precision == "fp32" and self.device.type == "cuda":
-            # torch's default rounds convolutions to TF32; fp32 here means fp32.
-            torch.backends.cudnn.allow_tf32 = False
-
-    def _autocast(self) -> torch.autocast:
-        dtype = AUTOCAST.get(self._precision)
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     @torch.inference_mode()
     def encode(self, frames: Sequence[int], pictures: Sequence[np.ndarray]) -> EncodedFrames:
         """pictures: uint8 RGB [h, w, 3] of the working size, one per frame number."""
         pixels = self.padding.add(normalise(np.stack(pictures), self.device))  # [B, 3, H, W]
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with self._autocast():
-            return EncodedFrames(tuple(frames), pixels, self.network.encode_key(pixels))
+        return EncodedFrames(tuple(frames), pixels, self.network.encode_key(pixels))
 
     @torch.inference_mode()
     def segment(self, encoded: EncodedFrames, memory: MemoryBank, objects: Sequence[int]) -> Tensor:
@@ -77,15 +68,13 @@ class Propagation:
         if not objects:
             return torch.ones(len(encoded.frames), 1, *self.padded_size, device=self.device)
         readout = memory.read_batch(encoded.features.key, encoded.frames, objects)  # [B, K, Cv, h, w]
-        with self._autocast():
-            logits = self.network.decode(readout, encoded.features)  # [B, K, H, W]
-        return soft_aggregate(torch.sigmoid(logits.float()))
+        logits = self.network.decode(readout, encoded.features)  # [B, K, H, W]
+        return soft_aggregate(torch.sigmoid(logits))
 
     @torch.inference_mode()
     def value(self, encoded: EncodedFrames, masks: Tensor) -> Tensor:
         """One frame and its objects' soft masks [K, H, W], padded -> values [K, Cv, h, w] for the memory."""
-        with self._autocast():
-            return self.network.encode_value(encoded.pixels, encoded.features.f16, masks[None])[0]
+        return self.network.encode_value(encoded.pixels, encoded.features.f16, masks[None])[0]
 
     def given(self, masks: np.ndarray | Tensor) -> Tensor:
         """Hard masks [K, h, w] of the working size -> padded soft masks [K, H, W], aggregated as STCN does."""
