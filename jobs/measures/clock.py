@@ -66,30 +66,23 @@ class Clock:
         torch.cuda.synchronize()
         return first.elapsed_time(last) / 1000
 
-    def interleaved(
-        self, works: Mapping[str, Work], seconds: float, least: int = 2, most: int = MOST_ROUNDS, warm: bool = True
-    ) -> dict[str, Timing]:
+    def interleaved(self, works: Mapping[str, Work], seconds: float, most: int = MOST_ROUNDS) -> dict[str, Timing]:
         """Rounds in which every work is called once, every second round backwards, for about `seconds` in all.
 
-        A call of each before the first round is not counted. `least` rounds are made however long they take, one only
-        where the calls before them took all the time.
+        The first round warms up and is not counted, unless there is no time for two more like it: then it is all that
+        is known, or one of two.
         """
         started = time.perf_counter()
-        if warm:
-            for work in works.values():
-                self.seconds(work)
-        if time.perf_counter() - started > seconds:
-            least = 1
-        times: dict[str, list[float]] = {name: [] for name in works}
+        rounds: list[dict[str, float]] = []
         names = list(works)
-        for number in range(most):
+        for number in range(most + 1):
             before = time.perf_counter()
-            for name in names if number % 2 == 0 else reversed(names):
-                times[name].append(self.seconds(works[name]))
+            rounds.append({name: self.seconds(works[name]) for name in (names if number % 2 == 0 else names[::-1])})
             now = time.perf_counter()
-            if number + 1 >= least and now - started + (now - before) > seconds:
+            if now - started + (now - before) > seconds:
                 break
-        return {name: Timing(tuple(taken)) for name, taken in times.items()}
+        counted = rounds[1:] if len(rounds) > 2 else rounds
+        return {name: Timing(tuple(one[name] for one in counted)) for name in names}
 
 
 class Budget:
