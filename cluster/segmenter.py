@@ -115,7 +115,7 @@ class StcnSegmenters:
         from stcn_core.offline import OfflineSegmenter
         from stcn_core.propagation import Propagation
 
-        propagation = Propagation(self._network, size)
+        propagation = Propagation(self._network, size, regions=settings.region_decoding)
         return OfflineSegmenter(
             propagation, settings, prompts, source=source, size=size, video_id=video_id, visited=visited
         )

@@ -95,6 +95,12 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         default=default.exclude_own,
         help="a frame never reads back its own guessed mask (default: yes)",
     )
+    masks.add_argument(
+        "--region-decoding",
+        action=argparse.BooleanOptionalAction,
+        default=default.region_decoding,
+        help="decode only around where the memory says that an object can be (default: no)",
+    )
     masks.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     masks.add_argument("--seed", type=int, default=0)
     return p

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 
 NAME = "stcn-run-config"
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class RunConfig:
     start: int | None = None
     end: int | None = None
     stride: int = 1
+    region_decoding: bool = False
     precision: str = "fp32"
     seed: int = 0
 
@@ -57,6 +58,8 @@ class RunConfig:
         """Hex SHA-256 over everything that affects masks. The checkpoint counts by its content, not its name."""
         record = asdict(self)
         del record["checkpoint"]
+        if not record["region_decoding"]:
+            del record["region_decoding"]  # 1.0.0 did not have it: its runs go on
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def differences(self, other: "RunConfig") -> list[str]:

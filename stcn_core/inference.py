@@ -27,6 +27,9 @@ BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx10_2", "bf16")
 ACTIVATION_BYTES_CPU = 32 << 20
 ACTIVATION_BYTES_DEVICE = 1 << 30
 
+# What SharedResBlock makes of a frame's map: the inner sum's half and the shortcut's, both [B, outputs, h, w].
+SharedPart = tuple[Tensor, Tensor]
+
 
 class PreparedNetwork:
     """The three calls of STCN, without gradients, for normalised float32 frames on the device.
@@ -52,12 +55,13 @@ class PreparedNetwork:
         decoder.compress = SharedResBlock(decoder.compress, self.config.value_dim)
         network.to(self.device, self.dtype, memory_format=torch.channels_last).requires_grad_(False)
         self._network = network
+        self.decoder = decoder
 
     @torch.inference_mode()
     def encode_key(self, frames: Tensor) -> KeyFeatures:
         """frames: normalised RGB [B, 3, H, W], H and W multiples of 16."""
-        with self._autocast():
-            return self._network.encode_key(self._laid_out(frames))
+        with self.autocast():
+            return self._network.encode_key(self.laid_out(frames))
 
     @torch.inference_mode()
     def encode_value(self, frames: Tensor, f16: Tensor, masks: Tensor) -> Tensor:
@@ -65,7 +69,7 @@ class PreparedNetwork:
         batch, objects, height, width = masks.shape
         others = masks.sum(1, keepdim=True) - masks  # [B, K, H, W]
         values = []
-        with self._autocast():
+        with self.autocast():
             for b in range(batch):
                 fused = self._network.value_encoder.fuser.block1.shared(f16[b : b + 1])
                 for some in self._turns(objects, self.config.value_width * height * width // 4):
@@ -87,19 +91,19 @@ class PreparedNetwork:
         height, width = features.f4.shape[2:]
         per_object = self.config.decoder_dim * height * width
         logits = torch.empty(batch, objects, height * 4, width * 4, device=self.device)
-        with self._autocast():
+        with self.autocast():
             for frames in self._turns(batch, per_object * objects):
                 shared = self.frame_part(features.thin[frames], features.f8[frames], features.f4[frames])
                 for some in self._turns(objects, per_object * (frames.stop - frames.start)):
                     logits[frames, some] = self._decode(readout[frames, some], shared)
         return logits
 
-    def frame_part(self, thin: Tensor, f8: Tensor, f4: Tensor) -> tuple["SharedPart", Tensor, Tensor]:
+    def frame_part(self, thin: Tensor, f8: Tensor, f4: Tensor) -> tuple[SharedPart, Tensor, Tensor]:
         """What the decoder computes from the frames alone: for `compress`, and the skip connections at 8 and 4."""
-        decoder = self._network.decoder
+        decoder = self.decoder
         return decoder.compress.shared(thin), decoder.up_16_8.skip_conv(f8), decoder.up_8_4.skip_conv(f4)
 
-    def _encode_value(self, x: Tensor, fused: "SharedPart") -> Tensor:
+    def _encode_value(self, x: Tensor, fused: SharedPart) -> Tensor:
         """x [K, 5, H, W] of one frame -> [K, Cv, h, w]."""
         encoder = self._network.value_encoder
         x = F.max_pool2d(F.relu(encoder.conv1(x)), 3, 2, 1)
@@ -109,22 +113,24 @@ class PreparedNetwork:
             x = x + encoder.fuser.attention(x)
         return encoder.fuser.block2(x)
 
-    def _decode(self, readout: Tensor, shared: tuple["SharedPart", Tensor, Tensor]) -> Tensor:
+    def _decode(self, readout: Tensor, shared: tuple[SharedPart, Tensor, Tensor]) -> Tensor:
         """readout [B, K, Cv, h, w] and what `frame_part` made of the B frames -> logits [B, K, H, W] float32."""
         batch, objects = readout.shape[:2]
         compress, skip8, skip4 = shared
-        decoder = self._network.decoder
-        x = decoder.compress(self._laid_out(readout.flatten(0, 1)), compress, objects)
+        decoder = self.decoder
+        x = decoder.compress(self.laid_out(readout.flatten(0, 1)), compress, objects)
         x = decoder.up_16_8.out_conv(upsampled_plus(x, skip8, objects))
         x = decoder.up_8_4.out_conv(upsampled_plus(x, skip4, objects))
         logit = decoder.pred(F.relu(x)).float()  # [B * K, 1, H / 4, W / 4]
         logit = F.interpolate(logit, scale_factor=4, mode="bilinear", align_corners=False)
         return logit.view(batch, objects, *logit.shape[2:])
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """Around every computation; does nothing where the weights are of the precision asked for."""
         return torch.autocast(self.device.type, dtype=self._autocast_to, enabled=self._autocast_to is not None)
 
-    def _laid_out(self, x: Tensor) -> Tensor:
+    def laid_out(self, x: Tensor) -> Tensor:
+        """x [B, C, h, w] in the network's type and memory format."""
         return x.to(self.dtype).contiguous(memory_format=torch.channels_last)
 
     def _turns(self, count: int, elements: int) -> Iterator[slice]:
@@ -133,9 +139,6 @@ class PreparedNetwork:
         step = max(1, most // (elements * self.dtype.itemsize))
         for start in range(0, count, step):
             yield slice(start, min(start + step, count))
-
-
-SharedPart = tuple[Tensor, Tensor]
 
 
 class SharedResBlock(nn.Module):

@@ -49,6 +49,8 @@ class OfflineSegmenter:
         video_id: str,
         visited: int | None = None,
     ) -> None:
+        if propagation.regions != settings.region_decoding:
+            raise ValueError(f"region_decoding is {settings.region_decoding}, the propagation's {propagation.regions}")
         self.propagation, self.settings, self.prompts = propagation, settings, prompts
         self.source, self.size = source, size
         self.video_id = video_id
@@ -63,7 +65,7 @@ class OfflineSegmenter:
                 propagation.grid,
                 len(self.positions),
                 config.key_dim,
-                config.value_dim,
+                propagation.value_dim,
                 pinned=sum(bool(here.given) + bool(here.seeds) for here in prompts.frames.values()),
                 bank=visited,
                 name=video_id,

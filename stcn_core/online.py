@@ -33,7 +33,7 @@ class OnlineSegmenter:
             propagation.grid,
             objects,
             config.key_dim,
-            config.value_dim,
+            propagation.value_dim,
             pinned=prompts,
             name=name,
             device=propagation.device,

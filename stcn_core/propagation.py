@@ -12,6 +12,7 @@ from stcn_core.frames import Padding, normalise
 from stcn_core.inference import Precision, PreparedNetwork
 from stcn_core.memory import MemoryBank
 from stcn_core.network import STCN, KeyFeatures
+from stcn_core.region import boxes_of, coverage, decode_regions
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Propagation:
     """The network on one device at one precision, for frames of one size.
 
     size is the working (height, width) of the frames; they are padded to multiples of 16 here and only here.
+    regions: decode only where the memory says that an object can be. The memory must be made for `value_dim` channels.
     """
 
     def __init__(
@@ -40,11 +42,15 @@ class Propagation:
         *,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
+        regions: bool = False,
     ) -> None:
         """A plain network is copied and prepared; one that is prepared already brings its own device and precision."""
         if isinstance(network, STCN):
             network = PreparedNetwork(network, device=device, precision=precision)
         self.network = network
+        self.regions = regions
+        # Under regions the memory tells where objects are by one channel more.
+        self.value_dim = network.config.value_dim + regions
         self.device = network.device
         self.padding = Padding.to_multiple(*size)
         height = size[0] + self.padding.top + self.padding.bottom
@@ -68,13 +74,20 @@ class Propagation:
         if not objects:
             return torch.ones(len(encoded.frames), 1, *self.padded_size, device=self.device)
         readout = memory.read_batch(encoded.features.key, encoded.frames, objects)  # [B, K, Cv, h, w]
-        logits = self.network.decode(readout, encoded.features)  # [B, K, H, W]
+        if self.regions:
+            boxes = boxes_of(readout[:, :, -1])
+            logits = decode_regions(self.network, readout[:, :, :-1], encoded.features, boxes)
+        else:
+            logits = self.network.decode(readout, encoded.features)  # [B, K, H, W]
         return soft_aggregate(torch.sigmoid(logits))
 
     @torch.inference_mode()
     def value(self, encoded: EncodedFrames, masks: Tensor) -> Tensor:
-        """One frame and its objects' soft masks [K, H, W], padded -> values [K, Cv, h, w] for the memory."""
-        return self.network.encode_value(encoded.pixels, encoded.features.f16, masks[None])[0]
+        """One frame and its objects' soft masks [K, H, W], padded -> values [K, value_dim, h, w] for the memory."""
+        values = self.network.encode_value(encoded.pixels, encoded.features.f16, masks[None])[0]
+        if self.regions:
+            values = torch.cat((values, coverage(masks)[:, None].to(values.dtype)), 1)
+        return values
 
     def given(self, masks: np.ndarray | Tensor) -> Tensor:
         """Hard masks [K, h, w] of the working size -> padded soft masks [K, H, W], aggregated as STCN does."""

@@ -23,6 +23,7 @@ class OfflineSettings:
     top_k: int = 20  # paper, section 3.4
     affinity: Literal["l2", "dot"] = "l2"
     exclude_own: bool = True  # a frame never reads its own unpinned slot
+    region_decoding: bool = False  # decode only where the memory says that an object can be
     seed: int = 0
 
     def __post_init__(self) -> None:
