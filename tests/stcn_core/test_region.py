@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 from made_networks import TINY, moving_squares, random_network, square_labels
+from made_videos import real_clips
+from PIL import Image
 
 from stcn_core import region
+from stcn_core.checkpoint import BUNDLED, load_checkpoint
 from stcn_core.inference import PreparedNetwork
 from stcn_core.masks import ObjectMask
 from stcn_core.network import NetworkConfig
@@ -18,6 +21,7 @@ from stcn_core.prompts import FramePrompts, PromptSet
 from stcn_core.propagation import Propagation
 from stcn_core.region import ABSENT, Box, Windows, boxes_of, coverage, decode_regions
 from stcn_core.settings import OfflineSettings
+from stcn_core.training.validation import jaccard
 
 GRID = (14, 20)
 BOXES = [
@@ -245,3 +249,36 @@ def test_online_steps_in_boxes(seed: int, monkeypatch: pytest.MonkeyPatch) -> No
         given = {0: (LABELS[0] == 1).astype(np.uint8)} if frame == 0 else {}
         plain, boxed = (online.step(frame, VIDEO[frame], given) for online in runs)
         torch.testing.assert_close(boxed, plain, atol=1e-3, rtol=0)
+
+
+@pytest.mark.real_clips
+@pytest.mark.parametrize("name", ["davis16_bmx-bumps", "davis17_tennis"])
+def test_real_clips_lose_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """J with the bundled network, against the same run without boxes."""
+    folder = real_clips() / name
+    paths = sorted((folder / "frames").iterdir())[:48:4]
+    pictures = [np.array(Image.open(path).convert("RGB").resize((427, 240))) for path in paths]
+    masks = [Image.open(folder / "masks" / f"{path.stem}.png") for path in paths]
+    truth = np.stack([np.array(mask.resize((427, 240), Image.Resampling.NEAREST)) for mask in masks])
+    if truth[0].max() == 255:
+        truth = (truth > 127).astype(np.uint8)
+    ids = tuple(int(i) for i in np.unique(truth[0]) if i not in (0, 255))
+    prompts = PromptSet(ids, {0: FramePrompts({i: (truth[0] == i).astype(np.uint8) for i in ids})})
+    network, _ = load_checkpoint(BUNDLED)
+    areas, around = [], Windows.around
+    monkeypatch.setattr(Windows, "around", lambda *args: areas.append(around(*args).fourth.area) or around(*args))
+    scores = []
+    for regions in (False, True):
+        settings = OfflineSettings(memory_frames=6, region_decoding=regions)
+        propagation = Propagation(network, (240, 427), regions=regions)
+        run = OfflineSegmenter(propagation, settings, prompts, source=(240, 427), size=(240, 427), video_id=name)
+        run.memorise_prompts(lambda frame: pictures[frame])
+        list(run.burn_in(range(1, len(pictures), 2), lambda frame: pictures[frame]))
+        labels = np.zeros_like(truth)
+        for frame, found in run.final_pass(enumerate(pictures)):
+            for mask in found:
+                labels[frame][mask.decode() > 0] = mask.object_id
+        scores.append(jaccard(labels, truth))
+    print(f"{name}: J {scores[0]:.4f} without, {scores[1]:.4f} with boxes")
+    assert abs(scores[1] - scores[0]) <= 0.005
+    assert np.mean(areas) < 0.6 * 60 * 108
