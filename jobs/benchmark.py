@@ -77,6 +77,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--device", choices=("cpu", "cuda"), help="(default: cuda where torch sees one)")
     p.add_argument("--threads", type=positive, help="of torch on a CPU (default: torch's own)")
+    p.add_argument(
+        "--clock",
+        choices=("wall", "processor"),
+        default="wall",
+        help="processor: seconds of this process on a CPU, for a machine that others load; give --threads 1 with it",
+    )
     p.add_argument("--minutes", type=positive_number, default=8.0, help="for everything (default %(default)g)")
     p.add_argument("--quick", action="store_true", help="tiny pictures and banks, under a minute: does it all run?")
     p.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
@@ -85,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
         "--precisions", nargs="+", choices=("fp32", "bf16", "fp16"), help="(default: fp32 bf16; and fp16 on a GPU)"
     )
     p.add_argument("--stcnbuf-precision", choices=("fp32", "bf16", "fp16"), help="(default: fp32; fp16 on a GPU)")
+    p.add_argument("--regions", action="store_true", help="also with region decoding, at the last precision")
     p.add_argument("--layout", choices=LAYOUTS, default="official", help="of random weights (default %(default)s)")
     p.add_argument("--checkpoint", help="weights, .pth or .safetensors, instead of random ones")
     p.add_argument("--video", help="a video file instead of a rendered one; its object is an ellipse in the middle")
@@ -146,6 +153,8 @@ def settings_of(args: argparse.Namespace) -> BenchmarkSettings:
         layout=args.layout,
         checkpoint=args.checkpoint,
         video=args.video,
+        clock=args.clock,
+        regions=args.regions,
         lengths=(*lengths, *([args.long] if args.long else [])),
         seconds=60 * min(args.minutes, 0.75) if args.quick else 60 * args.minutes,
         quick=args.quick,
@@ -153,6 +162,8 @@ def settings_of(args: argparse.Namespace) -> BenchmarkSettings:
     )
     if settings.frames % settings.group_frames:
         raise ValueError(f"--frames {settings.frames} is no multiple of {settings.group_frames}, a group's frames")
+    if device == "cuda" and args.clock == "processor":
+        raise ValueError("--clock processor: for a CPU only")
     if device == "cpu" and "fp16" in settings.precisions:
         raise ValueError("--precisions fp16: for a GPU only, a CPU takes fp32 and bf16")
     return settings
@@ -174,6 +185,7 @@ def run(bench: Bench, sections: list[str], report: Report) -> None:
             report.notes.append(f"{name} was left out: --minutes were over")
             print(f"{report.notes[-1]}\n")
             continue
+        print(f"{name}: about {max(0, seconds):.0f} s", file=sys.stderr, flush=True)
         figures = measure(bench, seconds)
         report.figures += figures
         report.loads.append({"when": f"after {name}", **load()})

@@ -8,6 +8,7 @@ from torch import Tensor
 from jobs.measures.clip import Clip
 from stcn_core.inference import PreparedNetwork
 from stcn_core.propagation import Propagation
+from stcn_core.region import coverage
 
 KEY_NOISE = 0.05  # of the keys' deviation: a frame that comes again has other keys
 
@@ -19,22 +20,27 @@ class BankContents:
 
     def __init__(self, network: PreparedNetwork, clip: Clip, objects: int) -> None:
         propagation = Propagation(network, clip.size)
-        keys = []
+        keys, covered = [], []
         for number, picture in enumerate(clip.pictures):
             encoded = propagation.encode([number], [picture])
             keys.append(encoded.features.key[0].float())
+            covered.append(coverage(propagation.given(clip.masks(number, objects))).float())
             if number == 0:
                 given = propagation.given(clip.masks(0, objects))
                 self._value = propagation.value(encoded, given).float().contiguous()
-        self._keys = torch.stack(keys).contiguous()
+        self._keys, self._covered = torch.stack(keys).contiguous(), torch.stack(covered)
         self._deviation = self._keys.std().item()
 
-    def frames(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(key, values) of that many frames; the same ones at every call."""
+    def frames(self, count: int, regions: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """(key, values) of that many frames; the same ones at every call. regions: the values have the channel more
+        that region decoding keeps, of the object's true mask on that picture."""
         draw = torch.Generator(self._keys.device).manual_seed(0)
         for number in range(count):
             key = self._keys[number % len(self._keys)]
             noise = torch.randn(key.shape, generator=draw, device=key.device)
             strength = 0 if number < len(self._keys) else KEY_NOISE * self._deviation
             scale = 1 + 0.1 * torch.randn((), generator=draw, device=key.device)
-            yield key + strength * noise, self._value * scale
+            values = self._value * scale
+            if regions:
+                values = torch.cat((values, self._covered[number % len(self._keys)][:, None]), 1)
+            yield key + strength * noise, values

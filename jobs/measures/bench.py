@@ -11,7 +11,7 @@ from jobs.measures.bank_contents import BankContents
 from jobs.measures.clip import Clip, given_clip, rendered_clip
 from jobs.measures.clock import Budget, Clock
 from jobs.measures.ours import Ours, filled_memory
-from jobs.measures.random_weights import random_network
+from jobs.measures.random_weights import random_network, without_masks
 from jobs.measures.rival import Rival, rival_network, why_not
 from schemas.run_config import RunConfig
 from stcn_core.checkpoint import file_sha256, load_checkpoint, save_checkpoint
@@ -38,7 +38,7 @@ class Case:
 class BenchmarkSettings:
     """What is measured. pictures: different ones in a rendered clip; frames: those of its file that are annotated with
     the real network in one round, a multiple of group_frames; cheap_frames: with none. lengths: of the videos for the
-    memory's flatness."""
+    memory's flatness. clock: wall or processor. regions: region decoding too, at the last precision."""
 
     device: str
     threads: int
@@ -57,6 +57,8 @@ class BenchmarkSettings:
     object_counts: tuple[int, ...] = (1, 2, 5, 10)
     bank_sizes: tuple[int, ...] = (16, 32, 64, 128, 256)
     seconds: float = 480.0
+    clock: str = "wall"
+    regions: bool = False
     quick: bool = False
 
     def offline(self, **changes: object) -> OfflineSettings:
@@ -78,7 +80,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.budget, self.clock = Budget(settings.seconds), Clock(settings.device)
+        self.budget, self.clock = Budget(settings.seconds), Clock(settings.device, settings.clock == "processor")
         if settings.checkpoint:
             network, _ = load_checkpoint(settings.checkpoint)
         else:
@@ -121,6 +123,30 @@ class Bench:
             self._clips[resolution] = made
         return self._clips[resolution]
 
+    @cached_property
+    def region_network(self) -> STCN:
+        """For region decoding: random weights see objects everywhere, so that every box would be given up for the
+        whole frame; with these none is."""
+        return self.network if self.settings.checkpoint else without_masks(self.network)
+
+    @cached_property
+    def region_checkpoint(self) -> Path:
+        """`region_network` as a file."""
+        if self.settings.checkpoint:
+            return self.checkpoint
+        path = self.scratch / "random-regions.safetensors"
+        save_checkpoint(self.region_network, path)
+        return path
+
+    def with_regions(self, case: Case) -> Ours:
+        """One that decodes in regions, at the last precision."""
+        settings, clip = self.settings.offline(region_decoding=True), self.clip(case.resolution)
+        precision, device = self.settings.precisions[-1], self.settings.device
+        network = PreparedNetwork(self.region_network, device=device, precision=precision)
+        propagation = Propagation(network, clip.size, regions=True)
+        memory = filled_memory(propagation, self.contents(case), settings, case.objects)
+        return Ours(network, clip, memory, settings)
+
     def prepared(self, precision: str) -> PreparedNetwork:
         """The network ready for inference on the device."""
         if precision not in self._prepared:
@@ -160,6 +186,5 @@ class Bench:
     def run_config(self, precision: str, **changes: object) -> RunConfig:
         """The settings of an annotate run."""
         common = {"memory_frames": self.settings.memory_frames, "group_frames": self.settings.group_frames}
-        return RunConfig(
-            self.checkpoint.name, file_sha256(self.checkpoint), precision=precision, **{**common, **changes}
-        )
+        path = self.region_checkpoint if changes.get("region_decoding") else self.checkpoint
+        return RunConfig(path.name, file_sha256(path), precision=precision, **{**common, **changes})

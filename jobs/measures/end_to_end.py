@@ -30,11 +30,14 @@ def measure_case(bench: Bench, case: Case, seconds: float) -> list[Figure]:
     units = {}
     try:
         contents = bench.contents(case)
-        for precision in settings.precisions:
-            units[precision] = UnitBench(
-                folder / precision,
-                StcnSegmenters(str(bench.checkpoint)),
-                bench.run_config(precision, resolution=case.resolution),
+        names = [(precision, precision, False) for precision in settings.precisions]
+        if settings.regions:
+            names.append((f"{settings.precisions[-1]} in regions", settings.precisions[-1], True))
+        for name, precision, regions in names:
+            units[name] = UnitBench(
+                folder / name,
+                StcnSegmenters(str(bench.region_checkpoint if regions else bench.checkpoint)),
+                bench.run_config(precision, resolution=case.resolution, region_decoding=regions),
                 clip,
                 case.objects,
                 contents,

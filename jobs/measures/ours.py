@@ -32,7 +32,7 @@ class Ours:
 
     def __init__(self, network: PreparedNetwork, clip: Clip, memory: MemoryBank, settings: OfflineSettings) -> None:
         self.clip, self.memory, self.objects = clip, memory, range(memory.objects)
-        self.propagation = Propagation(network, clip.size)
+        self.propagation = Propagation(network, clip.size, regions=settings.region_decoding)
         self.members = list(range(settings.group_frames))
         self.pictures = [clip.picture(number) for number in self.members]
         self.encoded = self.propagation.encode(self.members, self.pictures)
@@ -82,7 +82,7 @@ def filled_memory(
         propagation.grid,
         objects,
         config.key_dim,
-        config.value_dim,
+        propagation.value_dim,
         pinned=1,
         bank=settings.memory_frames,
         name="benchmark",
@@ -97,7 +97,8 @@ def fill(memory: MemoryBank, contents: BankContents) -> None:
     everyone = [True] * memory.objects
     settings = memory.settings
     pinned = not memory.pinned_frames()
-    for number, (key, values) in enumerate(contents.frames(1 + settings.memory_frames + settings.recent_frames)):
+    frames = contents.frames(1 + settings.memory_frames + settings.recent_frames, settings.region_decoding)
+    for number, (key, values) in enumerate(frames):
         if number == 0:
             if pinned:
                 memory.pin(FAR, key, values, everyone)

@@ -1,11 +1,14 @@
 """A network of random weights whose activations keep their scale through all layers: as fast as a trained one."""
 
+import copy
+
 import torch
 from torch import nn
 
 from stcn_core.network import STCN, NetworkConfig
 
 GAIN = 1.4  # of a convolution before a ReLU; 2 would be He's, but the residual branches add up
+FAR_BELOW = 1000.0
 SHARPER_KEYS = 3.0  # so that the best matches differ from the others
 
 
@@ -28,3 +31,11 @@ def random_network(config: NetworkConfig, seed: int = 0) -> STCN:
                 module.running_var.uniform_(0.5, 1.5, generator=draw)
         network.key_proj.key_proj.weight *= SHARPER_KEYS
     return network
+
+
+def without_masks(network: STCN) -> STCN:
+    """A copy whose logits are all far below zero."""
+    quiet = copy.deepcopy(network)
+    with torch.no_grad():
+        quiet.decoder.pred.bias -= FAR_BELOW
+    return quiet

@@ -17,6 +17,7 @@ from jobs.measures.peak import peak_works
 from stcn_core.masks import ObjectMask, frame_masks
 
 SECTION = "stages"
+REGIONS = "ours {} decoder in regions"
 NETWORK = ("key", "read", "decoder", "value")
 HOST_SHARE = 0.2  # of the section's time, for the stages that need no network
 
@@ -48,6 +49,9 @@ def measure_case(bench: Bench, case: Case, seconds: float) -> list[Figure]:
         peaks[precision] = peak_works(precision, bench.settings.device, bench.settings.quick)
         for name, (work, _) in peaks[precision].items():
             add(name, work)
+    last = bench.settings.precisions[-1]
+    if bench.settings.regions:
+        add(REGIONS.format(last), bench.with_regions(case).decode, group)
     if rival is not None:
         for name, work in (("key", rival.encode), ("read", rival.read), ("decoder", rival.decode)):
             add(f"stcnbuf {name}", work)
@@ -69,6 +73,11 @@ def measure_case(bench: Bench, case: Case, seconds: float) -> list[Figure]:
 
     names = [*NETWORK, "labels", "rle", "decode", "publish"]
     figures = _stage_figures(str(case), times, names, list(ours), group)
+    if bench.settings.regions:
+        regions, whole = times[REGIONS.format(last)], times[f"ours {last} decoder"]
+        note = f"the object covers {100 * clip.covered:.0f} % of the picture, no border fires"
+        figures.append(timed(SECTION, str(case), REGIONS.format(last), regions, note=note))
+        figures.append(ratio(SECTION, str(case), f"ours {last} decoder / in regions", whole, regions))
     return figures + _peak_figures(bench, case, times, peaks, list(ours))
 
 

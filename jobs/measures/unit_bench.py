@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.bank import publish_bank
 from cluster.finalise import shard_name
 from cluster.frames.decoder import Decoder
 from cluster.heartbeat import Heartbeat
 from cluster.open_video import BurnInFacts, OpenVideo
-from cluster.plan import BURN_IN, SEGMENT, make_plan, part_id
+from cluster.plan import SEGMENT, make_plan, part_id
 from cluster.segmenter import FrameMasks, Segmenters
 from cluster.stores.source import stat_source
 from cluster.stores.storage import Storage
@@ -25,8 +24,9 @@ RAM_BYTES = 1 << 30
 
 
 class UnitBench:
-    """A workbench whose video has a saved bank on storage, so that the first frames of its final pass can be annotated
-    again and again. contents: of the bank; None where the segmenters need none."""
+    """A workbench with an open video whose bank is full, as an actor has it between two segments, so that the first
+    frames of its final pass can be annotated again and again. contents: of the bank; None where the segmenters need
+    none."""
 
     def __init__(
         self,
@@ -55,8 +55,7 @@ class UnitBench:
         )
         row = VideoRow(1, str(clip.path), "benchmark", clip.prompts(objects))
         self._whole = make_plan([row], {str(clip.path): stat_source(str(clip.path))}, {}, config)[0]
-        self._publish_bank(clip, contents)
-        self.annotate(1)  # opens the video, starts the decoder, loads the bank
+        self._open(clip, contents)
 
     def annotate(self, frames: int) -> UnitDone:
         """The first `frames` frames, from source to published shard, which is then removed. Video and
@@ -73,25 +72,21 @@ class UnitBench:
         """Ends the decoder's process."""
         self.bench.close()
 
-    def _publish_bank(self, clip: Clip, contents: BankContents | None) -> None:
-        video = OpenVideo(self._whole, self.bench, Heartbeat())
-        try:
-            settings = offline_settings(self.bench.config)
-            video.segmenter = self.bench.segmenters.begin(
-                settings,
-                video.prompts,
-                source=video.source,
-                size=video.size,
-                video_id=video.row.video_id,
-                visited=settings.memory_frames,
-            )
-            video.segmenter.memorise_prompts(clip.picture)
-            if contents is not None:
-                fill(video.segmenter.memory, contents)
-            video.facts = BurnInFacts(clip.frames, clip.frames, False, (), settings.memory_frames)
-            publish_bank(part_id(self._whole.video_key, BURN_IN), video, self.bench)
-        finally:
-            video.close()
+    def _open(self, clip: Clip, contents: BankContents | None) -> None:
+        video = self.bench.opened = OpenVideo(self._whole, self.bench, Heartbeat())
+        settings = offline_settings(self.bench.config)
+        video.segmenter = self.bench.segmenters.begin(
+            settings,
+            video.prompts,
+            source=video.source,
+            size=video.size,
+            video_id=video.row.video_id,
+            visited=settings.memory_frames,
+        )
+        video.segmenter.memorise_prompts(clip.picture)
+        if contents is not None:
+            fill(video.segmenter.memory, contents)
+        video.facts = BurnInFacts(clip.frames, clip.frames, False, (), settings.memory_frames)
 
 
 class DummyWriter:

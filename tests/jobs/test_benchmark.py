@@ -40,8 +40,11 @@ def test_alternatives_take_turns_and_the_first_round_is_not_counted() -> None:
     assert times["a"].best == 2 and times["a"].median == 3 and times["a"].spread == pytest.approx(2 / 3)
 
 
-def test_without_time_one_round_is_all() -> None:
+def test_without_time_one_round_is_all_if_it_is_long(monkeypatch) -> None:
     clock = StepClock()
+    assert clock.interleaved({"a": lambda: ("a", 5.0)}, seconds=-1)["a"].seconds == (5.0, 5.0)
+    monkeypatch.setattr("jobs.measures.clock.SHORT_SECONDS", -1.0)
+    clock.called.clear()
     times = clock.interleaved({"a": lambda: ("a", 5.0), "b": lambda: ("b", 1.0)}, seconds=-1)
     assert clock.called == ["a", "b"]
     assert times["a"].seconds == (5.0,) and times["a"].spread == 0
@@ -109,7 +112,7 @@ def test_stcnbuf_has_the_same_weights_and_the_same_memory(tmp_path) -> None:
 
 def test_all_sections_run_and_are_written(tmp_path, capsys) -> None:
     files = {name: tmp_path / "made" / f"benchmark.{name}" for name in ("json", "md", "png")}
-    arguments = ["--quick", "--layout", "small", "--threads", "1", "--minutes", "0.25", "--note", "a test"]
+    arguments = ["--quick", "--layout", "small", "--regions", "--threads", "1", "--minutes", "0.25", "--note", "a test"]
     arguments += ["--json", str(files["json"]), "--report", str(files["md"]), "--plot", str(files["png"])]
     assert benchmark.main(arguments) == 0
     record = json.loads(files["json"].read_text())
@@ -120,6 +123,8 @@ def test_all_sections_run_and_are_written(tmp_path, capsys) -> None:
         assert 0 < figure["value"] <= figure["median"] and figure["rounds"] >= 1
     assert figures["end-to-end", "ours bf16", "frames/s"]["value"] > 0
     assert 0 < figures["stages", "ours fp32 network of peak", "share"]["value"]
+    assert figures["end-to-end", "ours bf16 in regions", "frames/s"]["value"] > 0
+    assert figures["stages", "ours bf16 decoder / in regions", "x"]["value"] > 0
     assert 0 < figures["bottleneck", "time in the segmenter", "share"]["value"] <= 1
     lengths = [f for f in record["figures"] if f["section"] == "memory" and f["name"] == "peak anonymous memory"]
     assert [f["case"] for f in lengths] == ["50 frames", "200 frames"] and lengths[0]["value"] > 1
@@ -136,6 +141,7 @@ def test_all_sections_run_and_are_written(tmp_path, capsys) -> None:
         (["--frames", "7"], "no multiple of 5"),
         (["--checkpoint", "none.pth"], "no such file"),
         (["--device", "cpu", "--precisions", "fp16"], "for a GPU only"),
+        (["--video", "none.mp4"], "no such file"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments, message, capsys) -> None:
