@@ -153,3 +153,13 @@ def test_a_gpu_is_not_made_up(capsys, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert benchmark.main(["--device", "cuda"]) == 2
     assert "no GPU" in capsys.readouterr().err
+
+
+def test_a_gpu_gets_its_own_table(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    settings = benchmark.settings_of(benchmark.parser().parse_args([]))
+    assert settings.device == "cuda" and settings.rival_precision == "fp16" and settings.frames == 100
+    assert [str(case) for case in settings.cases] == ["480p, 1 object", "480p, 5 objects", "320p, 1 object"]
+    assert settings.precisions == ("fp32", "bf16", "fp16") and settings.seconds == 480
+    assert benchmark.main(["--device", "cuda", "--clock", "processor"]) == 2
+    assert "for a CPU only" in capsys.readouterr().err
