@@ -55,7 +55,7 @@ class Clock:
 
     def __init__(self, device: str, processor: bool = False) -> None:
         self.device = device
-        self.cuda = device.startswith("cuda")
+        self.cuda, self.processor = device.startswith("cuda"), processor
         self._now = time.process_time if processor else time.perf_counter
 
     def seconds(self, work: Work) -> float:

@@ -58,6 +58,8 @@ def measure_case(bench: Bench, case: Case, seconds: float) -> list[Figure]:
         shutil.rmtree(folder, ignore_errors=True)
     ours = {p: taken[f"ours {p}"].per(frames) for p in units}
     note = f"{frames} frames in a round, {settings.memory_frames} frames in the bank, one in {group} into the ring"
+    if bench.clock.processor:
+        note += "; without the processor seconds of the decoder's process"
     figures = []
     for precision, timing in ours.items():
         figures.append(timed(SECTION, str(case), f"ours {precision}", timing, note=note))
