@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ray
 
+from cluster.config_lock import CONFIG_NAME
 from cluster.frames.decoder import Decoder
 from cluster.heartbeat import Beat, Heartbeat
 from cluster.plan import Unit
@@ -56,6 +57,11 @@ class AnnotateActor:
     def ready(self) -> Ready:
         """Loads the network. Slow things are here, so that the constructor cannot fail or hang."""
         settings = self._settings
+        if not settings.storage.exists(CONFIG_NAME):
+            raise RuntimeError(
+                f"{settings.storage.url} is another place on {socket.gethostname()} than at the driver, which wrote "
+                f"{CONFIG_NAME} there: give an --output that all nodes share"
+            )
         self._scratch = make_scratch()
         settings.segmenters.load(
             settings.config, settings.device, settings.threads, self._scratch, settings.input_options

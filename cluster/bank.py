@@ -43,6 +43,7 @@ def fetch_bank(unit: Unit, video: OpenVideo, bench: Workbench) -> Path:
         with bench.storage.open_input(bank) as source, path.open("wb") as target:
             while piece := source.read(COPY_BYTES):
                 target.write(piece)
+                video.still_alive()
     except FileNotFoundError as error:
         raise BankError(f"the saved bank of {unit.row.video_id} is gone: {error}") from error
     except ValueError as error:
@@ -50,7 +51,9 @@ def fetch_bank(unit: Unit, video: OpenVideo, bench: Workbench) -> Path:
     if path.stat().st_size != record["bytes"]:
         raise BankError(f"{bank}: {path.stat().st_size} bytes are there of {record['bytes']}")
     video.sha256 = record["source_sha256"]
-    names = [field.name for field in fields(BurnInFacts)]
-    video.facts = BurnInFacts(**{name: record[name] for name in names} | {"left_out": tuple(record["left_out"])})
+    facts = {field.name: record[field.name] for field in fields(BurnInFacts)}
+    facts["left_out"] = tuple(facts["left_out"])
+    facts["first_pictures"] = {int(frame): digest for frame, digest in facts["first_pictures"].items()}
+    video.facts = BurnInFacts(**facts)
     video.leave_out(video.facts.left_out)
     return path

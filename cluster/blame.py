@@ -81,14 +81,21 @@ class Record:
 
 @dataclass(frozen=True)
 class Breaker:
-    """Counts outcomes in a row that are the environment's fault."""
+    """Counts outcomes in a row that are the environment's fault. worked: some unit has got through before."""
 
     in_a_row: int = 0
+    worked: bool = False
 
     def after(self, error_class: str | None) -> "Breaker":
         """error_class of a finished unit, None where it succeeded. A bad video says that the environment works."""
-        return Breaker(self.in_a_row + 1 if error_class in ENVIRONMENT_CLASSES else 0)
+        fault = error_class in ENVIRONMENT_CLASSES
+        return Breaker(self.in_a_row + 1 if fault else 0, self.worked or not fault)
 
-    def open(self, units: int) -> bool:
-        """Whether the run must stop. A run of fewer units than the threshold is judged by all of them."""
-        return self.in_a_row >= min(BREAKER_UNITS, max(1, units))
+    def open(self, units: int, at_work: int = 0) -> bool:
+        """Whether the run must stop. A run of fewer units than the threshold is judged by all of them.
+
+        at_work: how many actors have units. What has worked before is not given up for one moment's fault that meets
+        all of them at once.
+        """
+        threshold = max(BREAKER_UNITS, at_work + 1) if self.worked else BREAKER_UNITS
+        return self.in_a_row >= min(threshold, max(1, units))

@@ -3,6 +3,8 @@
 from cluster.frames.frame_store import FrameStore
 from cluster.heartbeat import Heartbeat
 from cluster.open_video import BurnInFacts, OpenVideo
+from cluster.plan import UNIT_SEGMENTS
+from cluster.reading import picture_digest
 from stcn_core.burn_in import BurnInChoice
 from stcn_core.settings import OfflineSettings
 
@@ -16,10 +18,13 @@ def collect(
     reader = video.frames(video.grid.with_frames(wanted))
     heartbeat.stage("decode", video.info.frames_declared or 0)
     found, positions = set(), 0
+    first_pictures: dict[int, str] = {}
     for frame, picture in reader:
         heartbeat.step()
         kept, dropped = False, []
         if frame in video.grid:
+            if begins_a_segment(positions, settings):
+                first_pictures[frame] = picture_digest(picture)
             positions += 1
             if not (frame in wanted and video.prompts.frames[frame].given):
                 kept, dropped = choice.offer(frame)
@@ -35,5 +40,15 @@ def collect(
     there = len(video.times) if video.times is not None else reader.decoded
     expected = there if video.grid.end is None else min(there, video.grid.end)
     damaged = reader.error is not None or reader.decoded + video.grid.stride - 1 < expected
-    facts = BurnInFacts(positions, reader.decoded, damaged, tuple(sorted(missing)), len(choice))
+    facts = BurnInFacts(positions, reader.decoded, damaged, tuple(sorted(missing)), len(choice), first_pictures)
     return choice, facts
+
+
+def begins_a_segment(position: int, settings: OfflineSettings) -> bool:
+    """Whether a segment unit begins to read at this position: its own first one less the frames of the ring."""
+    return position > 0 and (position + warm_frames(settings)) % (UNIT_SEGMENTS * settings.segment_frames) == 0
+
+
+def warm_frames(settings: OfflineSettings) -> int:
+    """How many frames before a segment its ring is rebuilt from."""
+    return settings.recent_frames * settings.group_frames

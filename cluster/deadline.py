@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 STALL_SECONDS = 600.0  # a network call on a slow CPU takes tens of seconds; copying a file counts its bytes
 OVERRUN = 20.0  # predictions are proportional to seconds only roughly
-LEAST_SECONDS = 1800.0  # below that no unit is given up while it makes progress
+LEAST_SECONDS = 6 * 3600.0  # below that no unit is given up while it makes progress
+PUBLISH_SECONDS = 3600.0  # an upload says nothing on its way; storage has time limits of its own
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,19 @@ class Deadline:
     stall_seconds: float = STALL_SECONDS
     overrun: float = OVERRUN
     least_seconds: float = LEAST_SECONDS
+    publish_seconds: float = PUBLISH_SECONDS
 
     def allowed(self, predicted_seconds: float | None) -> float | None:
         """Seconds that a call may take in all; None as long as nothing was measured."""
         return None if predicted_seconds is None else max(self.least_seconds, self.overrun * predicted_seconds)
 
-    def verdict(self, now: float, started: float, moved: float, predicted_seconds: float | None) -> str | None:
+    def verdict(
+        self, now: float, started: float, moved: float, predicted_seconds: float | None, stage: str = ""
+    ) -> str | None:
         """Why the unit is to be given up, or None. started, moved: when the call began and its counter last moved."""
-        if now - moved > self.stall_seconds:
-            return f"no progress for {now - moved:.0f} s (allowed: {self.stall_seconds:g} s, --stall-seconds)"
+        stall = max(self.stall_seconds, self.publish_seconds) if stage == "publish" else self.stall_seconds
+        if now - moved > stall:
+            return f"no progress for {now - moved:.0f} s (allowed: {stall:g} s, --stall-seconds)"
         allowed = self.allowed(predicted_seconds)
         if allowed is not None and now - started > allowed:
             return (

@@ -24,6 +24,9 @@ BEAT_SECONDS = 2.0
 CAPACITY_SECONDS = 10.0
 SPARSE_SECONDS = 20.0
 SPAWN_FAILURES = 3
+SAME_MOMENT_SECONDS = 5.0
+CAP_SECONDS = 300.0
+SECOND_CHANCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,12 @@ class Driver:
         self._signals = 0
         self._signal_at = 0.0
         self._spawn_failures = 0
+        self._counted_at = float("-inf")  # when the last failed start was counted
         self._next_spawn = 0.0
+        self._cap: int | None = None  # fewer actors than wanted, because more do not start
+        self._cap_until = 0.0
+        self._cap_seconds = CAP_SECONDS
+        self._broken_at: float | None = None
         self._warned = False
 
     def run(self) -> ExitCode:
@@ -74,11 +82,11 @@ class Driver:
             signal.signal(number, self._on_signal)
         last_beat = 0.0
         try:
-            while len(self.ledger.queue) or self.crew.busy:
+            while self._work_left():
                 stop = self._must_stop()
                 if stop is not None:
                     return stop
-                if self._signal is None:
+                if self._signal is None and self._broken_at is None:
                     self._spawn()
                     self._assign()
                 self._wait()
@@ -103,6 +111,15 @@ class Driver:
             self.crew.let_go(list(self.crew.workers))
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _work_left(self) -> bool:
+        """Whether anything can be waited for. Units that the environment failed are tried once more at the end."""
+        if self.ledger.queue.available or self.crew.busy:
+            return True
+        if not self.ledger.undecided or self._signal is not None:
+            return False
+        time.sleep(SECOND_CHANCE_SECONDS)
+        return self.ledger.second_chance()
 
     def standing(self) -> Standing:
         """Where the run is now."""
@@ -148,6 +165,8 @@ class Driver:
         if now - self._wanted_at > CAPACITY_SECONDS:
             self._wanted, self._wanted_at = max(self._wanted, self.settings.actors()), now
         wanted = min(self._wanted, len(self.ledger.queue) + len(self.crew.busy))
+        if self._cap is not None and now < self._cap_until:
+            wanted = min(wanted, self._cap)
         while len(self.crew.workers) < wanted and now >= self._next_spawn:
             self.crew.add()
 
@@ -170,7 +189,7 @@ class Driver:
         try:
             answer = ray.get(call)
         except errors.RayTaskError as error:
-            self._lost(worker, "actor-died", error.cause or error)
+            self._lost(worker, "actor-died", error.cause or error, raised=True)
         except errors.RayError as error:  # an actor is gone; several of these are no RayActorError
             self._lost(worker, cause_of_death(error), error)
         else:
@@ -190,11 +209,14 @@ class Driver:
             if broken:
                 self.crew.let_go([worker])
 
-    def _lost(self, worker: Worker, cause: str, error: object) -> None:
-        """The actor is gone, or must be treated so: its handle is never used again."""
+    def _lost(self, worker: Worker, cause: str, error: object, raised: bool = False) -> None:
+        """The actor is gone, or must be treated so: its handle is never used again. raised: it said so itself."""
         self.crew.drop(worker)
         if not worker.units:
-            self._could_not_start(worker, error)
+            if cause == "node-lost":
+                self._note(f"{worker.name} was lost with its node while it started")
+            else:
+                self._could_not_start(worker, error, raised)
             return
         place = None
         if worker.current is not None:
@@ -205,17 +227,27 @@ class Driver:
             worker.units, cause, place, message=str(error), actor=worker.name, device=self.crew.settings.device
         )
 
-    def _could_not_start(self, worker: Worker, error: object) -> None:
-        self._spawn_failures += 1
-        self._next_spawn = time.monotonic() + min(60.0, 2.0**self._spawn_failures)
+    def _could_not_start(self, worker: Worker, error: object, raised: bool) -> None:
+        now = time.monotonic()
+        # Actors that vanish at one moment went with one node, whatever Ray calls it: they count once.
+        if raised or now - self._counted_at > SAME_MOMENT_SECONDS:
+            self._spawn_failures += 1
+            self._counted_at = now
+        self._next_spawn = now + min(60.0, 2.0**self._spawn_failures)
         self._note(f"{worker.name} could not start: {telling_line(error)}")
         ready = sum(worker.ready is not None for worker in self.crew.workers)
         if self._spawn_failures >= SPAWN_FAILURES and ready:
-            self._wanted, self._spawn_failures = ready, 0
-            self._note(f"going on with {ready} actor(s)")
+            self._limit(ready)
+
+    def _limit(self, actors: int) -> None:
+        """No more than so many actors for a while, each time for longer."""
+        self._cap, self._spawn_failures = max(1, actors), 0
+        self._cap_until = time.monotonic() + self._cap_seconds
+        self._note(f"going on with {self._cap} actor(s); more are tried again in {self._cap_seconds / 60:.0f} min")
+        self._cap_seconds = min(2 * self._cap_seconds, 3600.0)
 
     def _must_stop(self) -> ExitCode | None:
-        if self.ledger.broken:
+        if self._is_broken():
             return self._break("several units in a row failed for reasons outside the videos")
         if self._spawn_failures >= SPAWN_FAILURES:
             return self._break(f"{SPAWN_FAILURES} actors in a row could not start")
@@ -229,6 +261,17 @@ class Driver:
             if self._signals > 1 or not self.crew.busy or now - self._signal_at > self.settings.drain_seconds:
                 return ExitCode.INTERRUPTED if self._signal == signal.SIGINT else ExitCode.TERMINATED
         return None
+
+    def _is_broken(self) -> bool:
+        """Whether the breaker is open and what was in flight has ended: a success among it closes the breaker."""
+        if not self.ledger.broken(len(self.crew.busy)):
+            self._broken_at = None
+            return False
+        now = time.monotonic()
+        if self._broken_at is None:
+            self._broken_at = now
+            self._note(f"units fail for reasons outside the videos: waiting for the {len(self.crew.busy)} in flight")
+        return not self.crew.busy or now - self._broken_at > self.settings.drain_seconds
 
     def _break(self, why: str) -> ExitCode:
         self._note(
@@ -250,15 +293,16 @@ class Driver:
         """Actors that are stuck or do not come: a decoder's process is watched by its actor, the rest from here."""
         for worker in self.crew.busy:
             predicted = self.ledger.rate.predict(sum(unit.cost for unit in worker.units))
-            why = self.settings.deadline.verdict(now, worker.called, worker.moved, predicted)
+            why = self.settings.deadline.verdict(now, worker.called, worker.moved, predicted, worker.beat.stage)
             if why is not None:
                 self._lost(worker, "deadline", f"{worker.name} was ended: {why}")
         late = self.crew.starting
         for worker in late:
+            # No capacity, or a node that hangs: as long as others work, that is no reason to stop.
             if now - worker.started > self.settings.ready_seconds and len(late) < len(self.crew.workers):
                 self._note(f"{worker.name} was not ready within {self.settings.ready_seconds:g} s: letting it go")
-                self._wanted = max(1, self._wanted - 1)
                 self.crew.let_go([worker])
+                self._limit(len(self.crew.workers))
         if late and not self._warned and now - min(w.started for w in late) > SPARSE_SECONDS:
             self._warned = True
             kind = "GPUs" if self.crew.settings.device == "cuda" else "CPUs"

@@ -4,22 +4,28 @@ import datetime
 import platform
 from typing import Protocol
 
+from cluster.frames.decoder import DecoderUnavailable
 from cluster.frames.video_error import VideoError
 from cluster.plan import Unit, video_record
 from schemas.failures import short_message
 from stcn_core.prompts import PromptError
 
 # Not the video's fault: when the first units all end like this, the run stops instead of marking videos as failed.
-ENVIRONMENT_CLASSES = frozenset({"permission", "storage", "device"})
+# worker: the machine's scratch folder or its decoder process; gone: a source that was there when the run was planned.
+ENVIRONMENT_CLASSES = frozenset({"permission", "storage", "device", "worker", "gone"})
 # Perhaps the video's doing, perhaps bad luck: it is tried once more.
-STRIKE_CLASSES = frozenset({"decoder-crash", "decoder-stall", "out-of-memory", "device-out-of-memory"})
+STRIKE_CLASSES = frozenset({"decoder-crash", "decoder-stall", "out-of-memory", "device-out-of-memory", "internal"})
 # After these the actor itself is not to be trusted: it is replaced.
-BROKEN_ACTOR_CLASSES = frozenset({"device", "device-out-of-memory", "out-of-memory", "internal"})
+BROKEN_ACTOR_CLASSES = frozenset({"device", "device-out-of-memory", "out-of-memory", "internal", "worker"})
 BANK = "bank"  # the saved bank is gone or damaged: the burn-in is done again
 
 
 class BankError(Exception):
     """A saved bank that is not there any more or is not what was saved: the burn-in must be done again."""
+
+
+class WorkerError(Exception):
+    """This machine cannot work: no scratch folder, no decoder process. No video's fault."""
 
 
 class KnowsErrors(Protocol):
@@ -36,6 +42,8 @@ def error_class(error: BaseException, device: KnowsErrors) -> str:
     kinds = (
         (PromptError, "prompt"),
         (BankError, BANK),
+        (WorkerError, "worker"),
+        (DecoderUnavailable, "worker"),
         (MemoryError, "out-of-memory"),
         (FileNotFoundError, "missing"),
         (PermissionError, "permission"),

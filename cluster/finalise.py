@@ -24,6 +24,10 @@ VIDEO_KEY = b"video"
 BANKS = "_run/banks"
 
 
+class ShardDamaged(OSError):
+    """A published shard that cannot be read. The message names it and the remedy."""
+
+
 def shard_name(unit_id: str) -> str:
     """Where a unit's masks lie. Ids are hexadecimal, so a video's name never becomes a path."""
     return f"masks/{unit_id}.parquet"
@@ -60,8 +64,7 @@ def finalise_video(
     parts, shards = [], []
     for unit_id in unit_ids:
         with storage.open_input(shard_name(unit_id)) as file:
-            with pq.ParquetFile(file) as shard:
-                record = json.loads(shard.metadata.metadata[VIDEO_KEY])
+            record = _facts_in(file, f"{storage.url}/{shard_name(unit_id)}")
             known = (published or {}).get(unit_id)
             size, digest = (known.size, known.sha256) if known else _digest(file)
         parts.append(record)
@@ -129,6 +132,17 @@ def publish_rows(storage: Storage, name: str, schema_module, rows: list[dict]) -
     with pq.ParquetWriter(sink, schema, **schema_module.write_options()) as writer:
         writer.write_table(pa.Table.from_pydict(columns, schema=schema))
     storage.publish(name, sink.getvalue().to_pybytes())
+
+
+def _facts_in(file, where: str) -> dict:
+    try:
+        with pq.ParquetFile(file) as shard:
+            return json.loads(shard.metadata.metadata[VIDEO_KEY])
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise ShardDamaged(
+            f"{where} is no whole shard of this program ({error}). jobs.verify says what else is damaged; delete it, "
+            "and the next run makes it anew"
+        ) from error
 
 
 def _digest(file) -> tuple[int, str]:

@@ -46,6 +46,10 @@ class Heartbeat:
             ticks=beat.ticks + 1,
         )
 
+    def alive(self) -> None:
+        """Slow work goes on, nothing to count."""
+        self.step(done=0)
+
     def idle(self) -> None:
         """Nothing to do."""
         self.beat = Beat(ticks=self.beat.ticks + 1)

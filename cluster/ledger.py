@@ -61,6 +61,7 @@ class Ledger:
         self._measured: dict[str, list[UnitDone]] = {}
         self._records = dict(records)
         self._undecided: list[Unit] = []
+        self._chances: set[str] = set()  # undecided units that were tried once more when nothing else was left
         self._burning: set[str] = set()  # keys of videos whose burn-in is being done again
         self._breaker = Breaker()
         self._storage, self._config, self._say = storage, config, say
@@ -75,10 +76,18 @@ class Ledger:
         """Predicted work that no actor has begun."""
         return self.queue.cost + sum(unit.cost for unit in self._undecided)
 
-    @property
-    def broken(self) -> bool:
-        """Whether the circuit breaker is open."""
-        return self._breaker.open(self.total_units)
+    def broken(self, at_work: int) -> bool:
+        """Whether the circuit breaker is open. at_work: actors with units."""
+        return self._breaker.open(self.total_units, at_work)
+
+    def second_chance(self) -> bool:
+        """Puts the undecided units back, each once: where nothing else is left, nothing else can show whose fault it
+        was. Says whether there was any."""
+        again = [unit for unit in self._undecided if unit.unit_id not in self._chances]
+        self._chances |= {unit.unit_id for unit in again}
+        self._undecided = [unit for unit in self._undecided if unit not in again]
+        self.queue.put_back(again)
+        return bool(again)
 
     def suspicious(self, units: Sequence[Unit]) -> bool:
         """Whether one of them has cost an attempt before."""
@@ -100,11 +109,13 @@ class Ledger:
             tally.replaced += 1
             self._say(f"{unit.row.video_id}: an earlier attempt had published other bytes; they are replaced")
         self._judge(None)
+        if unit.video_key in tally.failed:
+            return
+        self._measured.setdefault(unit.video_key, []).append(answer)
         if unit.kind == BURN_IN:
             self._burning.discard(unit.video_key)
             self.queue.unlock(unit.video_key)
-        elif unit.video_key not in tally.failed:
-            self._measured.setdefault(unit.video_key, []).append(answer)
+        else:
             left = self._left[unit.video_key]
             left.discard(unit.unit_id)
             if not left:
@@ -112,7 +123,7 @@ class Ledger:
 
     def failed(self, unit: Unit, answer: UnitFailed, actor: str, device: str) -> None:
         """A unit failed in an orderly way."""
-        if self._was_published(unit):
+        if unit.video_key in self.tally.failed or self._was_published(unit):
             return
         record = self._record(unit)
         facts = {"stage": answer.stage, "error_class": answer.error_class, "cause": answer.cause}
@@ -120,7 +131,6 @@ class Ledger:
         worked_since = record.excused > 0  # it was put back because another unit got through
         self._judge(answer.error_class)
         if answer.error_class in ENVIRONMENT_CLASSES and not worked_since:
-            self._records[unit.unit_id] = record.excuse()
             self._undecided.append(unit)
             self._say(f"{unit.row.video_id}: {answer.error_class}: {first_line(answer.message)}")
         elif answer.error_class == BANK:
@@ -134,7 +144,8 @@ class Ledger:
     def died(self, units: Sequence[Unit], cause: str, place: Place | None, **facts: object) -> None:
         """The actor that worked on them is gone. cause: actor-died, out-of-memory, node-lost or deadline."""
         self.tally.deaths += 1
-        left = [unit for unit in units if not self._was_published(unit)]
+        given_up = self.tally.failed
+        left = [unit for unit in units if unit.video_key not in given_up and not self._was_published(unit)]
         if len(units) > 1:
             # Nobody knows which one it was: each runs alone now, and a death there has one culprit.
             self._say(f"{facts['actor']} died ({cause}) at one of {len(left)} small videos: trying each alone")
@@ -147,7 +158,7 @@ class Ledger:
 
     def put_back(self, units: Sequence[Unit]) -> None:
         """Units of a pack that were not begun."""
-        self.queue.put_back(units)
+        self.queue.put_back([unit for unit in units if unit.video_key not in self.tally.failed])
 
     def _record(self, unit: Unit) -> Record:
         return self._records.get(unit.unit_id, Record())
@@ -209,28 +220,37 @@ class Ledger:
         video = self.videos[unit.video_key]
         shards = [part.unit_id for part in video if part.has_shard]
         measured = None
-        if len(answers) == len(shards):  # otherwise some were made by an earlier run, and the times would be too short
+        # Otherwise some were made by an earlier run, and the times would be too short.
+        if len(answers) == len(video) and all(answer.measured for answer in answers):
             measured = {
                 name: sum(answer.measured.get(name, 0.0) for answer in answers)
-                for name in ("seconds_total", "seconds_fetch", "seconds_final", "seconds_network")
+                for name in ("seconds_total", "seconds_fetch", "seconds_burn_in", "seconds_final", "seconds_network")
             }
+            for name in ("device", "actor"):
+                measured[name] = ", ".join(sorted({answer.measured[name] for answer in answers}))
         published = {answer.unit_id: answer.published for answer in answers if answer.published is not None}
         row = finalise_video(self._storage, shards, measured, published)
-        for part in video:
+        self._delete_bank(unit.video_key)
+        return row["status"]
+
+    def _delete_bank(self, video_key: str) -> None:
+        for part in self.videos.get(video_key, ()):
             if part.kind == BURN_IN:
                 delete_bank(self._storage, part.unit_id)
-        return row["status"]
 
     def _judge(self, error_class: str | None) -> None:
         """Tells the breaker; once the environment has shown that it works, the units it failed are tried again."""
         self._breaker = self._breaker.after(error_class)
         if not self._breaker.in_a_row and self._undecided:
             undecided, self._undecided = self._undecided, []
-            self.queue.put_back(undecided)
+            for unit in undecided:
+                self._records[unit.unit_id] = self._record(unit).excuse()
+            self.put_back(undecided)
 
     def _give_up(self, unit: Unit, **facts: object) -> None:
         if self._write(unit, "final", **facts):
             self.queue.drop(unit.video_key)
+            self._delete_bank(unit.video_key)
             self.tally.failed[unit.video_key] = (str(facts["error_class"]), str(facts["message"]))
             self._say(f"{unit.row.video_id}: failed ({facts['error_class']}): {first_line(facts['message'])}")
 

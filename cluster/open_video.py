@@ -2,31 +2,38 @@
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from cluster.failure import WorkerError
 from cluster.frame_grid import FrameGrid
 from cluster.frames.decoder import Frames
 from cluster.frames.video import working_size
 from cluster.heartbeat import Heartbeat
 from cluster.plan import Unit
+from cluster.reading import SharedPass
 from cluster.stores.source import fetch_source, read_source
 from cluster.workbench import Workbench
 from schemas.urls import public_url
 from stcn_core.prompts import PromptError, PromptSet, resolve_prompts
 
+HASH_BYTES = 16 << 20
+
 
 @dataclass(frozen=True)
 class BurnInFacts:
     """What the burn-in's decode of the whole range found. positions: frames to be annotated; frames_decoded counts
-    from frame 0; damaged: decoding ended with an error or before the last packet."""
+    from frame 0; damaged: decoding ended with an error or before the last packet; left_out: prompted frames that do not
+    decode; visited: how many frames the burn-in visits; first_pictures: frame -> digest of the picture at which a
+    segment begins to read."""
 
     positions: int
     frames_decoded: int
     damaged: bool
     left_out: tuple[int, ...]
     visited: int
+    first_pictures: dict[int, str] = field(default_factory=dict)
 
 
 class OpenVideo:
@@ -37,14 +44,18 @@ class OpenVideo:
     """
 
     def __init__(self, unit: Unit, bench: Workbench, heartbeat: Heartbeat) -> None:
-        self.key, self.row, self.bench = unit.video_key, unit.row, bench
-        self._scratch = TemporaryDirectory(prefix="video-", dir=bench.scratch)
+        self.key, self.row, self.bench, self._heartbeat = unit.video_key, unit.row, bench, heartbeat
+        try:
+            self._scratch = TemporaryDirectory(prefix="video-", dir=bench.scratch)
+        except OSError as error:
+            raise WorkerError(f"the scratch folder {bench.scratch} cannot be used: {error}") from error
         self.folder = Path(self._scratch.name)
         self.grid = FrameGrid.of(unit.row, bench.config)
         self.segmenter = None
         self.facts: BurnInFacts | None = None
         self.notes: list[str] = []
         self.sha256: str | None = None
+        self.shared: SharedPass | None = None  # where it cannot be sought
         self.path: Path | None = None
         try:
             self.path = fetch_source(
@@ -55,8 +66,15 @@ class OpenVideo:
             self.source = (self.info.height, self.info.width)
             self.size = working_size(*self.source, bench.config.resolution)
             self.times = bench.decoder.frame_times(self.path)
+            self.seekable = self.times.seekable if self.times is not None else True
             heartbeat.stage("prompts")
             self.prompts = resolve_prompts(unit.row.prompts, self.source, self._frame_at, self._load)
+            if not unit.found:
+                # Its id says that it does not exist: masks under that id would contradict the next plan.
+                raise FileNotFoundError(
+                    f"{public_url(unit.row.video)} or one of its masks was not there when the run was planned, but is "
+                    "now: run the same command again"
+                )
         except BaseException as error:
             error.video_path = self.path  # so that a message can name the URL instead
             self.close()
@@ -65,6 +83,8 @@ class OpenVideo:
     def close(self) -> None:
         """Removes the scratch folder."""
         self.segmenter = None
+        if self.shared is not None:
+            self.shared.close()
         self._scratch.cleanup()
 
     def frames(self, grid: FrameGrid, *, seek: bool = True) -> Frames:
@@ -72,6 +92,10 @@ class OpenVideo:
         return self.bench.decoder.frames(
             self.path, self.info, self.size, grid.start, grid.end, grid.stride, seek=seek, times=self.times
         )
+
+    def still_alive(self) -> None:
+        """Tells the heartbeat that slow work goes on."""
+        self._heartbeat.alive()
 
     def require(self, missing: set[int], decoded: int, error: str | None) -> None:
         """Prompts beyond the last frame: an error, unless the file is damaged and every object has another prompt."""
@@ -96,7 +120,7 @@ class OpenVideo:
     def source_sha256(self) -> str:
         """Hex SHA-256 of the file, or of the names and hashes of a folder's files; read once."""
         if self.sha256 is None:
-            self.sha256 = _sha256(self.path)
+            self.sha256 = _sha256(self.path, self._heartbeat)
         return self.sha256
 
     def time_of(self, frame: int) -> tuple[int | None, float | None]:
@@ -126,12 +150,15 @@ class OpenVideo:
             raise PromptError(f"mask {public_url(url)} does not exist") from error
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, heartbeat: Heartbeat) -> str:
+    digest = hashlib.sha256()
     if path.is_file():
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    digest = hashlib.sha256()
+            while block := file.read(HASH_BYTES):
+                digest.update(block)
+                heartbeat.alive()
+        return digest.hexdigest()
     for file in sorted(path.iterdir()):
         if file.is_file():
-            digest.update(f"{file.name}\0{_sha256(file)}\n".encode())
+            digest.update(f"{file.name}\0{_sha256(file, heartbeat)}\n".encode())
     return digest.hexdigest()

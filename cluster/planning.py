@@ -1,5 +1,6 @@
 """Making a run's plan: looks every source up, probes the videos that no earlier run has, writes the plan down."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,7 @@ from schemas.run_config import RunConfig
 
 PLAN_NAME = "_run/plan.parquet"
 STAT_THREADS = 32
+LOOK_AGAIN_SECONDS = (0.0, 0.5, 2.0)  # waited before each look: a moment's fault must not make a video count as missing
 
 
 def plan_run(
@@ -93,7 +95,15 @@ def _stat_all(urls: Iterable[str], options: Mapping) -> dict[str, SourceStat]:
 
 
 def _stat(url: str, options: Mapping) -> SourceStat | OSError:
-    try:
-        return stat_source(url, dict(options))
-    except (OSError, ValueError) as error:
-        return error if isinstance(error, OSError) else OSError(str(error))
+    error: OSError | None = None
+    for pause in LOOK_AGAIN_SECONDS:
+        time.sleep(pause)
+        try:
+            return stat_source(url, dict(options))
+        except PermissionError as refused:
+            return refused
+        except ValueError as wrong:
+            return OSError(str(wrong))
+        except OSError as blip:
+            error = blip
+    return error

@@ -73,6 +73,7 @@ class Todo:
     videos: dict[str, tuple[Unit, ...]] = field(default_factory=dict)
     finalise: list[tuple[Unit, ...]] = field(default_factory=list)
     finalise_failed: list[str] = field(default_factory=list)  # failed units whose video has no row yet
+    leftover_banks: list[str] = field(default_factory=list)  # burn-in units whose bank nobody needs any more
     done: int = 0
     failed: int = 0
 
@@ -90,22 +91,25 @@ def by_video(units: Sequence[Unit]) -> Iterable[tuple[Unit, ...]]:
 
 def sort_out(units: Sequence[Unit], state: OutputState, retry: Mapping[str, str] | None) -> Todo:
     """retry: unit id -> error class of the failed units to be tried again; None for none."""
-    work, videos, finalise, finalise_failed = [], {}, [], []
+    work, videos, finalise, finalise_failed, leftover = [], {}, [], [], []
     done = failed = 0
     for video in by_video(units):
         shards = [unit for unit in video if unit.has_shard]
         lost = [unit.unit_id for unit in video if unit.unit_id in state.failed and not state.has(unit)]
+        banks = [unit.unit_id for unit in video if not unit.has_shard and state.has(unit)]
         if all(map(state.has, shards)):
             done += 1
+            leftover += banks
             rows = {row_name(table, video[0].row.video_id) for table in ("videos", "tracks")}
             # Where a failure is on record too, the row of `videos` may be the failure's.
             if not rows <= state.rows or any(unit.unit_id in state.failed for unit in video):
                 finalise.append(video)
         elif lost and not any(unit_id in (retry or {}) for unit_id in lost):
             failed += 1
+            leftover += banks
             if row_name("videos", video[0].row.video_id) not in state.rows:
                 finalise_failed.append(lost[0])
         else:
             videos[video[0].video_key] = video
             work += [unit for unit in video if not state.has(unit)]
-    return Todo(work, videos, finalise, finalise_failed, done, failed)
+    return Todo(work, videos, finalise, finalise_failed, leftover, done, failed)

@@ -17,7 +17,7 @@ from cluster.crew import Crew
 from cluster.deadline import STALL_SECONDS, Deadline
 from cluster.driver import Driver, DriverSettings
 from cluster.exit_codes import ExitCode
-from cluster.finalise import failure_name, finalise_failed, finalise_video
+from cluster.finalise import delete_bank, failure_name, finalise_failed, finalise_video, row_name
 from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
 from cluster.plan import Unit
@@ -80,10 +80,7 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
     units = plan_run(storage, rows, config, request.input_options, set(state.published), say)
     todo = sort_out(units, state, _to_retry(storage, units, state, request.retry_failed))
-    for video in todo.finalise:
-        finalise_video(storage, [unit.unit_id for unit in video if unit.has_shard])
-    for unit_id in todo.finalise_failed:
-        finalise_failed(storage, unit_id, state.failed[unit_id], config)
+    _catch_up(storage, todo, state, config, say)
     say(_describe(todo))
     outcome = Outcome(ExitCode.FAILED_VIDEOS if todo.failed else ExitCode.DONE, Tally(), 0.0)
     if todo.work:
@@ -92,6 +89,32 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
         outcome = _drive(request, config, storage, todo, state, say, started)
     sum_up(storage, outcome, todo, say)
     return request.failed_videos_exit if outcome.code == ExitCode.FAILED_VIDEOS else int(outcome.code)
+
+
+def _catch_up(storage: Storage, todo: Todo, state: OutputState, config: RunConfig, say: Callable[[str], None]) -> None:
+    """What an earlier run should have written or removed after its last unit of a video."""
+    for video in todo.finalise:
+        try:
+            if not has_good_row(storage, video[0].row.video_id, state):
+                finalise_video(storage, [unit.unit_id for unit in video if unit.has_shard])
+        except OSError as error:
+            say(f"{video[0].row.video_id}: its rows cannot be written: {first_line(error)}")
+    for unit_id in todo.finalise_failed:
+        finalise_failed(storage, unit_id, state.failed[unit_id], config)
+    for unit_id in todo.leftover_banks:
+        delete_bank(storage, unit_id)
+
+
+def has_good_row(storage: Storage, video_id: str, state: OutputState) -> bool:
+    """Whether a video's rows are there, and that of `videos` does not say that it failed."""
+    names = [row_name(table, video_id) for table in ("videos", "tracks")]
+    if not state.rows.issuperset(names):
+        return False
+    try:
+        row = pq.read_table(pa.BufferReader(storage.read(names[0])), columns=["status"])
+    except pa.ArrowException:
+        return False
+    return row["status"][0].as_py() != "failed"
 
 
 def _drive(

@@ -5,16 +5,17 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 from cluster.bank import fetch_bank, publish_bank
 from cluster.burn_in_frames import collect
 from cluster.failure import BankError, error_class
 from cluster.finalise import finalise_video, shard_name
+from cluster.frames.decoder import Frames
 from cluster.frames.frame_store import FrameStore
 from cluster.heartbeat import Heartbeat
 from cluster.open_video import OpenVideo
 from cluster.plan import BURN_IN, WHOLE, Unit
+from cluster.reading import Picture, SharedPass, sought
 from cluster.shard import ShardWriter
 from cluster.shard_facts import Stretch, mask_row, shard_metadata, stretch
 from cluster.stores.storage import Published
@@ -66,7 +67,7 @@ class UnitRun:
         """Raises VideoError, PromptError, OSError, BankError, or what the network raises."""
         started = time.monotonic()
         self.heartbeat.start(self.unit.unit_id)
-        self.bench.decoder.progress = lambda *_: self.heartbeat.step(done=0)  # while it skips to a far frame
+        self.bench.decoder.progress = lambda *_: self.heartbeat.alive()  # while it skips to a far frame
         with self._timed("fetch"):
             video = self._open()
         if self.unit.kind == BURN_IN:
@@ -138,14 +139,32 @@ class UnitRun:
         grid, positions = video.grid.part(unit.first, unit.last), video.facts.positions
         if unit.first >= positions:
             return stretch(video, grid, 0, video.facts.frames_decoded, None)  # fewer frames than the container said
-        warm = min(unit.first, video.segmenter.ring_frames)
-        # A damaged file is read from its beginning, as an unsplit run reads it: seeking could give other pictures.
-        reader = video.frames(video.grid.part(unit.first - warm, unit.last), seek=not video.facts.damaged)
-        with self._timed("final"), contextlib.closing(iter(reader)) as pictures:
-            before = list(islice(pictures, warm))
+        self.heartbeat.stage("final", 0, self.final_from)
+        with self._timed("final"):
+            before, pictures, reader = self._pictures(video)
             results = video.segmenter.final_pass(self._stopped("network", pictures, -1), before)
             frames = self._write(video, results, writer, min(unit.last or positions, positions) - unit.first)
         return stretch(video, grid, frames, reader.decoded, reader.error)
+
+    def _pictures(self, video: OpenVideo) -> tuple[list[Picture], Iterator[Picture], Frames]:
+        """(those that the ring is rebuilt from, those of the unit, who reads them)."""
+        unit, facts = self.unit, video.facts
+        if unit.kind == WHOLE:
+            # A damaged file is read from its beginning: seeking could give other pictures from run to run.
+            reader = video.frames(video.grid, seek=not facts.damaged)
+            return [], iter(reader), reader
+        warm = min(unit.first, video.segmenter.ring_frames)
+        if video.seekable and not facts.damaged:
+            reader = video.frames(video.grid.part(unit.first - warm, unit.last))
+            found = sought(reader, warm, facts.first_pictures.get(reader.start))
+            if found is not None:
+                return *found, reader
+            log.warning("%s: seeking gives wrong pictures, it is read in order", video.row.video_id)
+            video.seekable = False
+        if video.shared is None or video.shared.position > unit.first:
+            keep = video.segmenter.ring_frames
+            video.shared = SharedPass(video.frames(video.grid, seek=False), keep, self.heartbeat.alive)
+        return *video.shared.stretch(unit.first, unit.last, warm), video.shared.frames
 
     def _causal(self, video: OpenVideo, writer: ShardWriter) -> Stretch:
         """The frames to be annotated and, in their places, prompted frames that are not among them."""
@@ -198,6 +217,8 @@ def annotate_unit(unit: Unit, bench: Workbench, heartbeat: Heartbeat) -> UnitDon
         return done
     except Exception as error:
         kind = error_class(error, bench.segmenters)
+        if kind == "missing" and unit.found:
+            kind = "gone"  # perhaps only here: a disk that this machine does not have
         text = str(error)
         if kind == "internal":
             log.exception("%s: %s failed", bench.actor, unit.row.video_id)

@@ -53,16 +53,23 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     work.add_argument("--only", action="append", metavar="VIDEO_ID", help="just this video (may be repeated)")
     work.add_argument("--limit", type=_positive, help="just the first N videos of the manifest")
     work.add_argument("--retry-failed", nargs="?", const="", metavar="CLASS", help="try failed videos again")
-    work.add_argument("--drain-seconds", type=float, default=30.0, help="after SIGTERM or Ctrl-C (default %(default)g)")
-    work.add_argument("--job-hours", type=float, help="drain and stop after so long, exit code 143 (default: never)")
+    work.add_argument(
+        "--drain-seconds", type=_not_negative, default=30.0, help="after SIGTERM or Ctrl-C (default %(default)g)"
+    )
+    work.add_argument(
+        "--job-hours", type=_above_zero, help="drain and stop after so long, exit code 143 (default: never)"
+    )
     work.add_argument(
         "--stall-seconds",
-        type=float,
+        type=_above_zero,
         default=STALL_SECONDS,
         help="end an actor without progress for so long; its video gets a strike (default %(default)g)",
     )
     work.add_argument(
-        "--ready-seconds", type=float, default=900.0, help="stop when no actor is ready by then (default %(default)g)"
+        "--ready-seconds",
+        type=_above_zero,
+        default=900.0,
+        help="stop when no actor is ready by then (default %(default)g)",
     )
     work.add_argument("--failed-videos-exit", type=int, default=3, help="exit code with failed videos (default 3)")
     work.add_argument(
@@ -208,6 +215,20 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def _above_zero(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def _not_negative(text: str) -> float:
+    number = float(text)
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
     return number
 
 

@@ -33,6 +33,10 @@ class DecoderCrash(VideoError):
         return type(self), (self.path, self.reason, self.signal)
 
 
+class DecoderUnavailable(RuntimeError):
+    """The child process does not start: this machine's fault, not the video's."""
+
+
 class DecoderStall(VideoError):
     """The child made no progress for `stall_seconds` and was killed."""
 
@@ -165,7 +169,7 @@ class Decoder:
             except (ChildDied, ChildSilent, OSError) as error:
                 self._drop()
                 why = f"{error}: {error.tail}" if isinstance(error, ChildDied) else str(error) or "silent for too long"
-                raise RuntimeError(f"the decoder's child process does not start ({why})") from None
+                raise DecoderUnavailable(f"the decoder's child process does not start ({why})") from None
 
     def _free(self) -> None:
         """Lets the child fill one more slot."""

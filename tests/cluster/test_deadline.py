@@ -10,6 +10,13 @@ def test_progress_counts_and_silence_does_not():
     assert said is not None and "no progress for 100 s" in said and "--stall-seconds" in said
 
 
+def test_an_upload_says_nothing_on_its_way():
+    deadline = Deadline(stall_seconds=60, publish_seconds=600)
+    assert deadline.verdict(500, 0, 0, None, "publish") is None
+    assert deadline.verdict(601, 0, 0, None, "publish") is not None
+    assert deadline.verdict(500, 0, 0, None, "final") is not None
+
+
 def test_a_unit_may_take_many_times_what_was_predicted_but_not_forever():
     deadline = Deadline(stall_seconds=60, overrun=20, least_seconds=1800)
     assert deadline.verdict(1700, 0, 1699, predicted_seconds=1) is None

@@ -72,7 +72,7 @@ def test_environment_failures_are_tried_again_after_a_success_and_then_count(tmp
     ledger, _ = make_ledger(tmp_path)
     first, second = take(ledger), take(ledger)
     ledger.failed(first, failed(first, "storage"), "actor-1", "cpu")
-    assert ledger.undecided == 1 and not ledger.broken and not rows(tmp_path, "failures")
+    assert ledger.undecided == 1 and not ledger.broken(0) and not rows(tmp_path, "failures")
     ledger.done(second, done(second))
     assert ledger.undecided == 0 and len(ledger.queue) == 3
     again = take(ledger)
@@ -86,10 +86,10 @@ def test_the_breaker_opens_also_after_successes_and_marks_nothing(tmp_path: Path
     unit = take(ledger)
     ledger.done(unit, done(unit))
     for _ in range(3):
-        assert not ledger.broken
+        assert not ledger.broken(1)
         unit = take(ledger)
         ledger.failed(unit, failed(unit, "permission"), "actor-1", "cpu")
-    assert ledger.broken and ledger.undecided == 3 and not ledger.tally.failed and not rows(tmp_path, "failures")
+    assert ledger.broken(1) and ledger.undecided == 3 and not ledger.tally.failed and not rows(tmp_path, "failures")
 
 
 def test_deaths_and_lost_nodes(tmp_path: Path):
@@ -165,7 +165,7 @@ def test_a_failed_segment_ends_its_video(tmp_path: Path):
     ledger, parts = split_ledger(tmp_path)
     ledger.done(take(ledger), done(parts["burn-in"]))
     first = take(ledger)
-    ledger.failed(first, failed(first, "internal"), "actor-1", "cpu")
+    ledger.failed(first, failed(first, "prompt"), "actor-1", "cpu")
     assert len(ledger.queue) == 0 and len(ledger.tally.failed) == 1 and ledger.waiting_cost == pytest.approx(0)
 
 
@@ -178,8 +178,39 @@ def test_a_failure_that_cannot_be_written_leaves_the_unit_undecided(tmp_path: Pa
 
     monkeypatch.setattr(Storage, "publish", refuse)
     ledger.died([unit], "out-of-memory", None, **death())
-    assert ledger.undecided == 1 and len(ledger.queue) == 0 and ledger.broken
+    assert ledger.undecided == 1 and len(ledger.queue) == 0 and ledger.broken(0)
     assert "disk full" in said[-1]
+
+
+def test_what_remains_of_a_video_that_is_given_up_is_not_worked_on(tmp_path: Path):
+    ledger, parts = split_ledger(tmp_path)
+    ledger.done(take(ledger), done(parts["burn-in"]))
+    first, second = take(ledger), take(ledger)
+    ledger.failed(first, failed(first, "prompt"), "actor-1", "cpu")
+    ledger.died([second], "node-lost", None, **death())
+    ledger.failed(second, failed(second, "bank"), "actor-2", "cpu")
+    assert len(ledger.queue) == 0 and len(rows(tmp_path, "failures")) == 1
+
+
+def test_when_nothing_else_is_left_the_undecided_get_one_more_chance(tmp_path: Path):
+    """Also a burn-in that blocks its segments: the run neither waits for ever nor gives up at once."""
+    ledger, parts = split_ledger(tmp_path)
+    burn_in = take(ledger)
+    ledger.failed(burn_in, failed(burn_in, "storage"), "actor-1", "cpu")
+    assert ledger.queue.available == 0 and len(ledger.queue) == 2
+    assert ledger.second_chance() and take(ledger) is burn_in
+    ledger.failed(burn_in, failed(burn_in, "storage"), "actor-1", "cpu")
+    assert not ledger.second_chance() and ledger.undecided == 1 and not rows(tmp_path, "failures")
+
+
+def test_one_moments_fault_of_many_actors_does_not_open_the_breaker(tmp_path: Path):
+    ledger, _ = make_ledger(tmp_path, 40)
+    unit = take(ledger)
+    ledger.done(unit, done(unit))
+    for _ in range(8):
+        unit = take(ledger)
+        ledger.failed(unit, failed(unit, "storage"), "actor-1", "cpu")
+    assert not ledger.broken(at_work=8) and ledger.broken(at_work=2)
 
 
 def test_published_masks_are_done_whatever_breaks_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

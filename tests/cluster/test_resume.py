@@ -88,6 +88,8 @@ def test_a_split_video_goes_on_where_it_was():
     # The bank is gone, but not all segments are there: the burn-in is work again.
     assert sort_out(video, OutputState.of([shard]), None).work == [video[0], video[1], video[3]]
     everything = [shard_name(part.unit_id) for part in video[1:]]
+    leftover = OutputState.of([*everything, bank])
+    assert sort_out(video, leftover, None).leftover_banks == [video[0].unit_id]
     todo = sort_out(video, OutputState.of(everything), None)
     assert (todo.done, todo.work, todo.finalise) == (1, [], [tuple(video)])
 
