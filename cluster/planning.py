@@ -18,6 +18,7 @@ from schemas.run_config import RunConfig
 
 PLAN_NAME = "_run/plan.parquet"
 STAT_THREADS = 32
+PROBED_AT_A_TIME = 2000
 LOOK_AGAIN_SECONDS = (0.0, 0.5, 2.0)  # waited before each look: a moment's fault must not make a video count as missing
 
 
@@ -35,15 +36,23 @@ def plan_run(
     """
     try:
         earlier = read_plan(storage)
-        units = look_up(rows, config, options, earlier, say)
+
+        def save(units: list[Unit]) -> None:
+            _publish(storage, merge_plans(units, earlier, published))
+
+        units = look_up(rows, config, options, earlier, say, save)
         units = keep_published(units, earlier, published, config)
         table = merge_plans(units, earlier, published)
     except PlanError as error:
         raise SettingsRefused(str(error)) from error
+    _publish(storage, table)
+    return units
+
+
+def _publish(storage: Storage, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     storage.publish(PLAN_NAME, sink.getvalue().to_pybytes())
-    return units
 
 
 def read_plan(storage: Storage) -> pa.Table | None:
@@ -65,8 +74,13 @@ def look_up(
     options: Mapping,
     earlier: pa.Table | None,
     say: Callable[[str], None],
+    save: Callable[[list[Unit]], None] | None = None,
 ) -> list[Unit]:
-    """Looks at every source and mask, and into the videos that the earlier plan does not know. Writes nothing."""
+    """Looks at every source and mask, and into the videos that the earlier plan does not know. Writes nothing itself.
+
+    save, where given, gets the units of all videos probed so far now and then: a planning that is killed after hours
+    goes on where it was.
+    """
     masks = {prompt.mask for row in rows for prompt in row.prompts if prompt.mask is not None}
     stats = _stat_all({row.video for row in rows} | masks, options)
     known = known_probes(earlier)
@@ -78,7 +92,13 @@ def look_up(
             probes[row.video] = probe
         elif is_found(row, stats, stats):
             unknown.append(row.video)
-    probes |= probe_sources(list(dict.fromkeys(unknown)), options, say=say)
+    unknown = list(dict.fromkeys(unknown))
+    for begin in range(0, len(unknown), PROBED_AT_A_TIME):
+        if begin and save is not None:
+            probed = [row for row in rows if row.video in probes]
+            save(make_plan(probed, stats, stats, config, probes))
+            say(f"looked into {begin} of {len(unknown)} videos")
+        probes |= probe_sources(unknown[begin : begin + PROBED_AT_A_TIME], options, say=say)
     return make_plan(rows, stats, stats, config, probes)
 
 

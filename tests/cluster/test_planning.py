@@ -1,0 +1,63 @@
+"""Making and keeping a plan: what was found out is not lost."""
+
+from pathlib import Path
+
+import pytest
+from made_videos import write_video
+
+from cluster import planning
+from cluster.frames.probe import Probe
+from cluster.plan_table import PlanError
+from cluster.planning import plan_run, read_plan
+from cluster.stores.storage import Storage
+from schemas.manifest import VideoRow
+from schemas.prompt import Prompt
+from schemas.run_config import RunConfig
+
+CONFIG = RunConfig("small", "ab" * 32)
+
+
+def rows_of(folder: Path, count: int) -> list[VideoRow]:
+    first = write_video(folder / "0.mp4", 5, size=(48, 64))
+    for number in range(1, count):
+        (folder / f"{number}.mp4").write_bytes(first.read_bytes())
+    box = Prompt(frame=0, object_id=1, box=(0, 0, 5, 5))
+    return [VideoRow(number + 1, str(folder / f"{number}.mp4"), f"v{number}", (box,)) for number in range(count)]
+
+
+def test_probes_are_kept_when_planning_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows, storage = rows_of(tmp_path, 5), Storage(str(tmp_path / "out"))
+    asked: list[str] = []
+
+    def probe(urls: list[str], *_: object, **__: object) -> dict[str, Probe]:
+        if len(asked) >= 4:
+            raise KeyboardInterrupt
+        asked.extend(urls)
+        return {url: Probe(5, 64, 48, 25.0, 0.2, "h264", None) for url in urls}
+
+    monkeypatch.setattr(planning, "PROBED_AT_A_TIME", 2)
+    monkeypatch.setattr(planning, "probe_sources", probe)
+    with pytest.raises(KeyboardInterrupt):
+        plan_run(storage, rows, CONFIG, {}, set(), print)
+    assert sorted(read_plan(storage)["video_id"].to_pylist()) == ["v0", "v1", "v2", "v3"]
+    asked.clear()
+    units = plan_run(storage, rows, CONFIG, {}, set(), print)
+    assert [Path(url).name for url in asked] == ["4.mp4"] and len(units) == 5
+    assert read_plan(storage).num_rows == 5
+
+
+def test_real_probes_and_a_missing_video(tmp_path: Path):
+    rows = rows_of(tmp_path, 2)
+    (tmp_path / "1.mp4").unlink()
+    units = plan_run(Storage(str(tmp_path / "out")), rows, CONFIG, {}, set(), print)
+    assert {unit.row.video_id: (unit.found, unit.probe.frames) for unit in units} == {
+        "v0": (True, 5),
+        "v1": (False, None),
+    }
+
+
+def test_a_damaged_plan_says_what_to_do(tmp_path: Path):
+    storage = Storage(str(tmp_path))
+    storage.publish(planning.PLAN_NAME, b"no parquet")
+    with pytest.raises(PlanError, match="Delete it"):
+        read_plan(storage)
