@@ -17,6 +17,8 @@ REMEDIES = {
     "permission": f"give the job's credentials access to the file; {RETRY}",
     "storage": f"storage failed while it was worked on: check endpoint and network; {RETRY}",
     "device": f"the GPU failed: check its driver and health (nvidia-smi); {RETRY}",
+    "worker": f"a machine could not work (scratch folder, decoder process): look at its disk and limits; {RETRY}",
+    "gone": f"it was there when the run was planned: put it back, on storage that all nodes see; {RETRY}",
     "bank": f"its saved bank was lost or damaged: {RETRY}",
     "actor-died": f"its process was killed again and again: look at the Ray logs of that machine; {RETRY}",
     "node-lost": f"its machines went away again and again: {RETRY} on machines that stay",
