@@ -11,7 +11,7 @@ from cluster.stores.remote import entry_name, full_url, list_folder
 from cluster.stores.storage_errors import explained
 from cluster.stores.video_folder import number_in
 from schemas.urls import public_url
-from stcn_core.prompts import PromptError, read_label_png
+from stcn_core.prompts import PromptError, fit_labels, read_label_png
 
 PLACES = ("{}", "{}/masks", "Annotations/480p/{}", "Annotations/Full-Resolution/{}", "Annotations/{}")
 TRUTH_FRAMES = ("order", "number")
@@ -82,7 +82,9 @@ def read_labels(fs: Any, path: str, size: tuple[int, int]) -> np.ndarray:
         labels = read_label_png(data, public_url(url))
     except PromptError as error:
         raise TruthError(str(error)) from error
-    if labels.shape != size:
+    try:
+        labels = fit_labels(labels, size, public_url(url))
+    except PromptError as error:
         shown = f"{labels.shape[1]}x{labels.shape[0]}, the masks {size[1]}x{size[0]}"
-        raise TruthError(f"{public_url(url)} is {shown}: give true masks at the size of the source")
+        raise TruthError(f"{public_url(url)} is {shown}: give true masks at the size of the source") from error
     return labels

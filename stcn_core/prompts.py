@@ -130,7 +130,7 @@ def _masks(
     """(object id, mask, guessed) of one prompt."""
     if prompt.mask is not None:
         labels = read_label_png(load(prompt.mask), public_url(prompt.mask))
-        labels = _fit(labels, size, f"mask {public_url(prompt.mask)}")
+        labels = fit_labels(labels, size, f"mask {public_url(prompt.mask)}")
         return [(object_id, mask, False) for object_id, mask in _by_object(labels, prompt)]
     object_id = prompt.object_id
     if object_id is None:
@@ -165,9 +165,9 @@ def _by_object(labels: np.ndarray, prompt: Prompt) -> list[tuple[int, np.ndarray
     return [(prompt.object_id, (labels != 0).astype(np.uint8))]
 
 
-def _fit(labels: np.ndarray, size: tuple[int, int], what: str) -> np.ndarray:
-    """Labels of the video's size. One pixel more or less is rounding (480p DAVIS has masks of 853 for 854 columns):
-    the last row or column is dropped or repeated."""
+def fit_labels(labels: np.ndarray, size: tuple[int, int], what: str) -> np.ndarray:
+    """uint8 [h, w] labels at the video's size (H, W). One pixel more or less is rounding (480p DAVIS: 853 for 854):
+    the last row or column is dropped or repeated. Raises PromptError for any other size."""
     if max(abs(found - wanted) for found, wanted in zip(labels.shape, size, strict=True)) > 1:
         _check_size(labels.shape, size, what)
     grown = np.pad(labels, [(0, max(0, w - f)) for f, w in zip(labels.shape, size, strict=True)], mode="edge")
