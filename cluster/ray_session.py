@@ -12,6 +12,7 @@ from ray.exceptions import AuthenticationError
 
 from cluster.command_line import hide, shown_credentials
 
+START_TRIES = 2  # a machine busy with something else may be too slow for Ray's own time limit once
 ALIVE_SECONDS = 2.0
 ANSWER_SECONDS = 10.0
 
@@ -68,15 +69,7 @@ def connect(address: str | None, cpus: int, say: Callable[[str], None] = _to_std
     hide(sys.argv)
     common = {"log_to_driver": True, "logging_level": "warning"}
     if chosen == "local":
-        ray.init(
-            address="local",
-            num_cpus=max(cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            # Nothing large crosses Ray: frames and masks go from actor to storage.
-            object_store_memory=100 << 20,
-            runtime_env={"env_vars": _import_path()},
-            **common,
-        )
+        _start_here(cpus, common)
         return chosen
     _check_answers(chosen)
     try:
@@ -87,6 +80,27 @@ def connect(address: str | None, cpus: int, say: Callable[[str], None] = _to_std
         ray.shutdown()
         raise ClusterRefused(refusal(chosen, error)) from error
     return chosen
+
+
+def _start_here(cpus: int, common: dict) -> None:
+    """A cluster of our own on this machine. Raises ClusterRefused."""
+    for attempt in range(1, START_TRIES + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(cpus, os.cpu_count() or 1),
+                include_dashboard=False,
+                # Nothing large crosses Ray: frames and masks go from actor to storage.
+                object_store_memory=100 << 20,
+                runtime_env={"env_vars": _import_path()},
+                **common,
+            )
+            return
+        except Exception as error:  # Ray raises a bare Exception where its processes are not up in time
+            ray.shutdown()
+            if attempt == START_TRIES:
+                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise ClusterRefused(f"Ray does not start on this machine: {first}") from error
 
 
 def refusal(address: str, error: BaseException) -> str:

@@ -8,7 +8,7 @@ import s3fs
 from made_corpus import annotate, read_rows, rows_hash, write_checkpoint, write_corpus
 from moto.server import ThreadedMotoServer
 
-BUCKET = "corpus"
+BUCKET = "annotate-corpus"
 
 
 @pytest.fixture

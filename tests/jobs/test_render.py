@@ -189,7 +189,7 @@ def test_truth_of_palette_grey_and_void(tmp_path):
         assert set(truth.masks(1, (4, 5))) == {1} and truth.masks(1, (4, 5))[1].sum() == 10
         assert truth.masks(2, (4, 5)) == {} == truth.masks(8, (4, 5))
         with pytest.raises(ValueError, match="00000.png"):
-            truth.masks(0, (5, 5))
+            truth.masks(0, (6, 5))
 
 
 def test_masks_are_resized_by_coverage():
