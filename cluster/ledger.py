@@ -84,8 +84,8 @@ class Ledger:
         """Puts the undecided units back, each once: where nothing else is left, nothing else can show whose fault it
         was. Says whether there was any."""
         again = [unit for unit in self._undecided if unit.unit_id not in self._chances]
+        self._undecided = [unit for unit in self._undecided if unit.unit_id in self._chances]
         self._chances |= {unit.unit_id for unit in again}
-        self._undecided = [unit for unit in self._undecided if unit not in again]
         self.queue.put_back(again)
         return bool(again)
 

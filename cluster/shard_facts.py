@@ -41,13 +41,21 @@ def stretch(video: OpenVideo, grid: FrameGrid, frames: int, decoded: int, error:
     return Stretch(frames, decoded, status, tuple(notes))
 
 
-def mask_row(video: OpenVideo, frame: int, mask: ObjectMask) -> dict:
+def video_mask_row(video: OpenVideo, frame: int, mask: ObjectMask) -> dict:
     """One row of the `masks` table."""
     pts, seconds = video.time_of(frame)
+    label = video.row.label_of(mask.object_id)
+    return mask_row(mask, frame, video_id=video.row.video_id, label=label, pts=pts, seconds=seconds)
+
+
+def mask_row(
+    mask: ObjectMask, frame: int, *, video_id: str, label: str | None, pts: int | None, seconds: float | None
+) -> dict:
+    """A mask with what is known of its frame, as a row of the `masks` table."""
     return {
-        "video_id": video.row.video_id,
+        "video_id": video_id,
         "object_id": mask.object_id,
-        "label": video.row.label_of(mask.object_id),
+        "label": label,
         "frame_index": frame,
         "pts": pts,
         "time_s": seconds,

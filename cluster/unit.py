@@ -17,7 +17,7 @@ from cluster.open_video import OpenVideo
 from cluster.plan import BURN_IN, WHOLE, Unit
 from cluster.reading import Picture, SharedPass, sought
 from cluster.shard import ShardWriter
-from cluster.shard_facts import Stretch, mask_row, shard_metadata, stretch
+from cluster.shard_facts import Stretch, shard_metadata, stretch, video_mask_row
 from cluster.stores.storage import Published
 from cluster.workbench import Workbench, offline_settings
 from schemas import videos as videos_schema
@@ -186,7 +186,7 @@ class UnitRun:
                 continue  # a prompt of a causal run that lies between or outside the frames to be annotated
             frames += 1
             for mask in masks:
-                writer.add(mask_row(video, frame, mask))
+                writer.add(video_mask_row(video, frame, mask))
             self.heartbeat.step(first + (1 - first) * min(1.0, frames / max(1, expected, frames)), written=1)
         return frames
 

@@ -6,7 +6,6 @@ Plans, runs and resumes: the same command again continues where the last one end
 """
 
 import argparse
-import json
 import sys
 
 from cluster.config_lock import SettingsRefused
@@ -15,6 +14,8 @@ from cluster.exit_codes import ExitCode
 from cluster.segmenter import StcnSegmenters
 from cluster.stores.source import list_manifest_rows, read_source
 from cluster.workbench import offline_settings
+from jobs.arguments import options
+from jobs.messages import refuse, say
 from schemas.manifest import VideoRow, parse_manifest
 from schemas.run_config import RunConfig
 from schemas.urls import file_name, parent, public_url
@@ -75,8 +76,8 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     work.add_argument(
         "--ram-mib", type=_positive, default=1024, help="burn-in frames in RAM per actor; more go to disk"
     )
-    work.add_argument("--input-options", type=_options, default={}, metavar="JSON", help="fsspec options for reading")
-    work.add_argument("--output-options", type=_options, default={}, metavar="JSON", help="fsspec options for writing")
+    work.add_argument("--input-options", type=options, default={}, metavar="JSON", help="fsspec options for reading")
+    work.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options for writing")
     masks = p.add_argument_group("settings that change masks (locked by the first run into an output folder)")
     masks.add_argument("--resolution", type=_positive, default=480, help="shorter side for the network (default 480)")
     masks.add_argument("--start", type=_frame, help="first frame")
@@ -125,11 +126,11 @@ def main(argv: list[str] | None = None) -> int:
         config = run_config(args, name, sha256)
         check_ranges(rows, config)
     except (ValueError, OSError) as error:  # ManifestError and CheckpointError among them
-        return _refuse(error, ExitCode.BAD_ARGUMENTS)
+        return refuse(error, ExitCode.BAD_ARGUMENTS)
     if not args.checkpoint:
-        _say("no --checkpoint given: using the bundled small network, which is far below the official weights")
+        say("no --checkpoint given: using the bundled small network, which is far below the official weights")
     for note in notes:
-        _say(f"checkpoint: {note}")
+        say(f"checkpoint: {note}")
     request = RunRequest(
         output=args.output,
         segmenters=StcnSegmenters(args.checkpoint),
@@ -150,11 +151,11 @@ def main(argv: list[str] | None = None) -> int:
         input_options=args.input_options,
     )
     try:
-        return run(request, config, rows, _say)
+        return run(request, config, rows, say)
     except SettingsRefused as error:
-        return _refuse(error, ExitCode.SETTINGS_REFUSED)
+        return refuse(error, ExitCode.SETTINGS_REFUSED)
     except OSError as error:
-        return _refuse(error, ExitCode.BAD_ARGUMENTS)
+        return refuse(error, ExitCode.BAD_ARGUMENTS)
 
 
 def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:
@@ -202,15 +203,6 @@ def check_ranges(rows: list[VideoRow], config: RunConfig) -> None:
             )
 
 
-def _refuse(error: Exception, code: ExitCode) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return int(code)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -241,16 +233,6 @@ def _frame(text: str) -> int:
 
 def _frames_or_all(text: str) -> int:
     return 0 if text == "all" else _positive(text)
-
-
-def _options(text: str) -> dict:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError("must be a JSON object")
-    return value
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from cluster.inspect.inspection import Unreadable
 from cluster.inspect.shard_merge import MergeError
 from cluster.stores.storage import Storage
 from jobs.arguments import options, positive, positive_number, usual_processes
+from jobs.messages import refuse
 
 EPILOG = """
 Exit codes: 0 done, 1 a shard of OUT is damaged or lost (see jobs.verify), 2 bad arguments, OUT is unfinished, or the
@@ -71,9 +72,9 @@ def main(argv: list[str] | None = None) -> int:
                 progress=show,
             )
     except MergeError as error:
-        return _refuse(error, 1)
+        return refuse(error, 1)
     except (OSError, Unreadable, CompactionRefused) as error:
-        return _refuse(error, 2)
+        return refuse(error, 2)
     print(json.dumps(asdict(done), indent=2) if args.json else _summary(done, target.url))
     return 0
 
@@ -90,11 +91,6 @@ def _summary(done: Compacted, url: str) -> str:
     if done.unfinished_videos:
         text += f"; {done.unfinished_videos} unfinished videos were left out"
     return text
-
-
-def _refuse(error: Exception, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

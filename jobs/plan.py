@@ -33,6 +33,7 @@ from cluster.stores.source import fetch_source
 from cluster.stores.storage import Storage
 from jobs import annotate
 from jobs.arguments import positive_number
+from jobs.messages import refuse, say
 from schemas import failures
 from schemas.run_config import RunConfig
 from schemas.urls import file_name, public_url
@@ -67,9 +68,9 @@ def main(argv: list[str] | None = None) -> int:
             units, done, failed = _units(args, config, rows)
             found = forecast(units, config, args.actors or 1, _rate(args, config, units, path), done, failed)
     except (SettingsRefused, PlanError) as error:
-        return _refuse(error, ExitCode.SETTINGS_REFUSED)
+        return refuse(error, ExitCode.SETTINGS_REFUSED)
     except (ValueError, OSError, RuntimeError) as error:  # ManifestError and CheckpointError among them
-        return _refuse(error, ExitCode.BAD_ARGUMENTS)
+        return refuse(error, ExitCode.BAD_ARGUMENTS)
     print(json.dumps(found.to_json(), indent=2) if args.json else "\n".join(found.lines()))
     return int(ExitCode.DONE)
 
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 def _units(args: argparse.Namespace, config: RunConfig, rows: Sequence) -> tuple[list[Unit], int, int]:
     """(units to be done, videos done before, videos failed before). Reads --output, if there is one."""
     if not args.output:
-        return look_up(rows, config, args.input_options, None, _say), 0, 0
+        return look_up(rows, config, args.input_options, None, say), 0, 0
     storage = Storage(args.output, args.output_options)
     with contextlib.suppress(FileNotFoundError):
         differences = config.differences(read_config(storage))
@@ -86,7 +87,7 @@ def _units(args: argparse.Namespace, config: RunConfig, rows: Sequence) -> tuple
             raise SettingsRefused(f"{storage.url} was begun with other settings (there -> now):\n  {lines}")
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
     earlier = read_plan(storage)
-    units = look_up(rows, config, args.input_options, earlier, _say)
+    units = look_up(rows, config, args.input_options, earlier, say)
     units = keep_published(units, earlier, set(state.published), config)
     merge_plans(units, earlier, set(state.published))  # refuses what jobs.annotate would refuse
     todo = sort_out(units, state, _to_retry(storage, state, args.retry_failed))
@@ -118,7 +119,7 @@ def _rate(args: argparse.Namespace, config: RunConfig, units: Sequence[Unit], pa
     threads = args.threads or (4 if device == "cuda" else max(1, (os.cpu_count() or 1) // (args.actors or 1)))
     size = typical_size(readable, config) or working_size(480, 854, config.resolution)
     most = max((unit.probe.frames or 0 for unit in readable), default=0) or 10_000
-    _say("measuring how fast the network is on this machine (--frames-per-second RATE spares that)")
+    say("measuring how fast the network is on this machine (--frames-per-second RATE spares that)")
     return measure_rate(str(path), config, size, visited_frames(config, most), device=device, threads=threads)
 
 
@@ -134,15 +135,6 @@ def _checkpoint(url: str, options: dict) -> Iterator[Path]:
         if not path.is_file():
             raise OSError(f"checkpoint {public_url(url)} is a folder. Give a .pth or .safetensors file.")
         yield path
-
-
-def _refuse(error: Exception, code: ExitCode) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return int(code)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

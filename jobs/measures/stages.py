@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 
 from cluster.shard import ShardWriter
+from cluster.shard_facts import mask_row
 from cluster.stores.storage import Storage
 from jobs.measures import rival as stcnbuf
 from jobs.measures.bench import Bench, Case
@@ -14,7 +15,7 @@ from jobs.measures.clock import Budget, Timing
 from jobs.measures.figure import Figure, ratio, timed
 from jobs.measures.operations import count_operations
 from jobs.measures.peak import peak_works
-from stcn_core.masks import ObjectMask, frame_masks
+from stcn_core.masks import frame_masks
 
 SECTION = "stages"
 REGIONS = "ours {} decoder in regions"
@@ -153,7 +154,8 @@ def _host_works(bench: Bench, clip: Clip, objects: int) -> dict[str, Callable[[]
         with ShardWriter(bench.scratch) as writer:
             for frame in range(count):
                 for mask in masks[frame % len(masks)]:
-                    writer.add(_row(frame, mask))
+                    row = mask_row(mask, frame, video_id="benchmark", label=None, pts=frame, seconds=frame / FPS)
+                    writer.add(row)
             storage.publish("masks/benchmark.parquet", writer.finish({}))
         (bench.scratch / "published" / "masks" / "benchmark.parquet").unlink()
 
@@ -163,26 +165,4 @@ def _host_works(bench: Bench, clip: Clip, objects: int) -> dict[str, Callable[[]
         "ours decode": decode,
         "stcnbuf decode": lambda: stcnbuf.decoded(clip.path, clip.size, count),
         "ours publish": publish,
-    }
-
-
-def _row(frame: int, mask: ObjectMask) -> dict:
-    """A row of the masks table."""
-    return {
-        "video_id": "benchmark",
-        "object_id": mask.object_id,
-        "label": None,
-        "frame_index": frame,
-        "pts": frame,
-        "time_s": frame / FPS,
-        "height": mask.height,
-        "width": mask.width,
-        "rle_counts": mask.counts,
-        "area": mask.area,
-        "bbox_x": mask.box[0],
-        "bbox_y": mask.box[1],
-        "bbox_w": mask.box[2],
-        "bbox_h": mask.box[3],
-        "score": mask.score,
-        "is_prompt": mask.is_prompt,
     }
