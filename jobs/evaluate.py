@@ -8,6 +8,10 @@ True masks are PNGs (palette, or grey 0/255; palette 255 is void and counts as b
 Which frame a PNG belongs to (--truth-frames): `order` takes them in the order of their names, one per frame; `number`
 takes the number in the name as the frame's index. Without it: `order` where there are as many PNGs as frames,
 otherwise `number`.
+
+With --protocol the benchmark's own rules count, and our row stands under the published ones:
+
+    python -m jobs.evaluate --masks OUT --truth DAVIS --protocol davis2017
 """
 
 import argparse
@@ -15,6 +19,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,16 +27,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from cluster.stores.remote import connect, full_url
+from cluster.stores.remote import connect
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
-from cluster.truth import TRUTH_FRAMES, Truth, place_truth, read_labels, truth_files
+from cluster.truth import TRUTH_FRAMES
+from jobs.protocols import PROTOCOLS
+from jobs.protocols.protocol import Protocol, TruthPlace, VideoTruth, published_table
 from schemas import read_masks, videos
 from schemas.urls import public_url
 from stcn_core.metrics import VideoMetrics
 
 NAME = "stcn-evaluation"
-VERSION = "1.0.0"
+VERSION = "1.1.0"
+# Without --protocol: DAVIS's measures, over every object that a true mask shows.
+PLAIN = Protocol("", "", "")
 MEASURES = ("J&F", "J", "F", "J_recall", "J_decay", "F_recall", "F_decay")
 
 
@@ -41,11 +50,18 @@ class EvaluationError(ValueError):
 
 def parser() -> argparse.ArgumentParser:
     """The command line. `--help` is the contract."""
+    wants = [textwrap.fill(f"  {one.name}: {one.wants}", 118, subsequent_indent=" " * 4) for one in PROTOCOLS.values()]
     p = argparse.ArgumentParser(
-        prog="python -m jobs.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m jobs.evaluate",
+        description=__doc__,
+        epilog="protocols and what they want:\n" + "\n".join(wants),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--masks", required=True, metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
     p.add_argument("--truth", required=True, metavar="DIR", help="folder with true masks, on any fsspec URL")
+    p.add_argument("--protocol", choices=PROTOCOLS, metavar="NAME", help=f"one of {', '.join(PROTOCOLS)} (see below)")
+    p.add_argument("--meta", metavar="FILE", help="youtube-vos: its meta.json")
+    p.add_argument("--seen", metavar="FILE", help="youtube-vos: the training set's meta.json, for its categories")
     p.add_argument("--json", metavar="FILE", help="also write the scores to this file")
     p.add_argument("--video-id", action="append", help="just this video (may be repeated; default: all with truth)")
     p.add_argument("--all-frames", action="store_true", help="count the first and last frame too (DAVIS drops them)")
@@ -58,10 +74,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Parses, evaluates, prints. 0: done, 2: something cannot be compared."""
     args = parser().parse_args(argv)
+    protocol = PROTOCOLS.get(args.protocol, PLAIN)
     try:
         report = evaluate(
             args.masks,
             args.truth,
+            protocol=protocol,
+            meta=args.meta,
+            seen=args.seen,
             video_ids=args.video_id,
             all_frames=args.all_frames,
             truth_frames=args.truth_frames,
@@ -75,6 +95,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error.args[0] if isinstance(error, LookupError) else error}", file=sys.stderr)
         return 2
     print(table(report))
+    if args.protocol:
+        print("\n" + "\n".join(published_table(protocol, report["row"])))
     return 0
 
 
@@ -82,9 +104,12 @@ def evaluate(
     masks: str,
     truth: str,
     *,
+    protocol: Protocol = PLAIN,
     video_ids: Sequence[str] | None = None,
     all_frames: bool = False,
     truth_frames: str | None = None,
+    meta: str | None = None,
+    seen: str | None = None,
     masks_options: Mapping[str, Any] | None = None,
     truth_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -93,7 +118,7 @@ def evaluate(
     Raises EvaluationError, TruthError, or what reading raises (OSError, LookupError, ValueError).
     """
     known = read_videos(Storage(masks, masks_options))
-    fs, root = connect(truth, truth_options)
+    place = TruthPlace(truth, *connect(truth, truth_options), truth_frames, meta, seen, truth_options)
     unknown = set(video_ids or ()) - set(known)
     if unknown:
         raise EvaluationError(f"{public_url(masks)} holds no finished video {sorted(unknown)[0]!r}: check --video-id")
@@ -104,11 +129,10 @@ def evaluate(
             reason = f"failed: {known[video_id]['message']}"
         else:
             with explained(truth, "listed"):
-                names = truth_files(fs, root, video_id)
-            if names:
-                found = place_truth(names, known[video_id], truth_frames, public_url(full_url(fs, names[0])))
+                found = protocol.find(place, known[video_id])
+            if found is not None:
                 frames = read_masks(masks, video_id, masks_options)
-                evaluated.append(_video(fs, video_id, known[video_id], found, frames, all_frames))
+                evaluated.append(_video(known[video_id], found, frames, protocol, all_frames))
             else:
                 reason = f"no PNGs in {public_url(truth)}/{video_id}, nor in its masks, nor under Annotations"
         if reason is not None:
@@ -123,7 +147,9 @@ def evaluate(
         "version": VERSION,
         "masks": public_url(masks),
         "truth": public_url(truth),
-        "first_and_last_frame": all_frames,
+        "first_and_last_frame": all_frames or protocol.all_frames,
+        "protocol": protocol.name or None,
+        "row": protocol.row(evaluated),
         "overall": _overall([row for video in evaluated for row in video["objects"]]),
         "videos": evaluated,
         "left_out": left_out,
@@ -144,24 +170,31 @@ def read_videos(storage: Storage) -> dict[str, dict[str, Any]]:
 
 
 def _video(
-    fs: Any,
-    video_id: str,
     video: Mapping[str, Any],
-    truth: Truth,
+    truth: VideoTruth,
     predicted: Iterator[tuple[int, dict[int, np.ndarray]]],
+    protocol: Protocol,
     all_frames: bool,
 ) -> dict[str, Any]:
-    metrics, skipped = VideoMetrics(), 0
+    metrics, skipped, first_ids = VideoMetrics(), 0, None
     frame, masks = next(predicted, (math.inf, {}))
-    for index, path in truth.files:
+    for index, source in truth.frames:
         if not _annotated(index, video):
             skipped += 1
             continue
         while frame < index:
             frame, masks = next(predicted, (math.inf, {}))
-        labels = read_labels(fs, path, (video["height"], video["width"]))
-        true = {int(k): labels == k for k in np.flatnonzero(np.bincount(labels.ravel())) if k}
-        metrics.add(masks if frame == index else {}, true)
+        true, ours = truth.read(source), masks if frame == index else {}
+        if protocol.merged:
+            true, ours = _merged(true), _merged(ours)
+        if first_ids is None:
+            first_ids = range(1, max(true, default=0) + 1)
+        metrics.add(ours, true)
+    scored = metrics.scores(
+        all_frames or protocol.all_frames, protocol.counted, first_ids if protocol.first_objects else None
+    )
+    if protocol.counted != "every":
+        scored = [scores for scores in scored if scores.frames]
     objects = [
         {
             "object_id": scores.object_id,
@@ -173,21 +206,27 @@ def _video(
             "J_decay": scores.j.decay,
             "F_recall": scores.f.recall,
             "F_decay": scores.f.decay,
+            **({"group": truth.groups[scores.object_id]} if scores.object_id in truth.groups else {}),
         }
-        for scores in metrics.scores(all_frames)
+        for scores in scored
     ]
     if not objects or not objects[0]["frames"]:
         what = "show no object" if not objects else "leave no frame when the first and last are dropped: --all-frames"
-        raise EvaluationError(f"{public_url(full_url(fs, truth.files[0][1]))}: the true masks of {video_id} {what}")
+        raise EvaluationError(f"{truth.example}: the true masks of {video['video_id']} {what}")
     return {
-        "video_id": video_id,
+        "video_id": video["video_id"],
         "status": video["status"],
-        "true_masks": len(truth.files),
+        "true_masks": len(truth.frames),
         "true_masks_of_other_frames": skipped,
         "frames_told_by": truth.by,
         **_overall(objects),
         "objects": objects,
     }
+
+
+def _merged(masks: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """All objects as object 1."""
+    return {1: np.logical_or.reduce([mask != 0 for mask in masks.values()])} if masks else {}
 
 
 def _annotated(index: int, video: Mapping[str, Any]) -> bool:

@@ -8,12 +8,17 @@ frame and measure is kept.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 BOUNDARY_TOLERANCE = 0.008  # of the image's diagonal
 RECALL_THRESHOLD = 0.5
 DECAY_BINS = 4
+# Which frames of an object count, besides the first and last frame's rule. every: all of them. seen: from the first
+# one on that truth or prediction shows it on (vos-benchmark). after-first: those after its first true mask, which was
+# its prompt (YouTube-VOS).
+Counted = Literal["every", "seen", "after-first"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ class VideoMetrics:
         self._j: dict[int, list[float]] = {}
         self._f: dict[int, list[float]] = {}
         self._true_ids: set[int] = set()
+        self._seen: dict[int, list[int]] = {}  # by object: the first two frames that show it, truly or predicted
+        self._first_true: dict[int, int] = {}
         self.frames = 0
 
     def add(self, predicted: Mapping[int, np.ndarray], true: Mapping[int, np.ndarray]) -> None:
@@ -121,6 +128,7 @@ class VideoMetrics:
                 self._j[object_id] = [1.0] * self.frames
                 self._f[object_id] = [1.0] * self.frames
         self._true_ids |= set(true)
+        self._note(predicted, true)
         for object_id in self._j:
             ours, theirs = predicted.get(object_id), true.get(object_id)
             if ours is None and theirs is None:
@@ -133,18 +141,41 @@ class VideoMetrics:
             self._f[object_id].append(f)
         self.frames += 1
 
-    def scores(self, all_frames: bool = False) -> list[ObjectScores]:
-        """Per object of the truth, by id. First and last frame count only with all_frames (DAVIS drops them)."""
-        kept = slice(None) if all_frames else slice(1, -1)
+    def scores(
+        self, all_frames: bool = False, counted: Counted = "every", objects: Iterable[int] | None = None
+    ) -> list[ObjectScores]:
+        """Per object of the truth, or of `objects`, by id. First and last frame count only with all_frames (DAVIS
+        drops them); of what is left, those that `counted` says."""
+        first, end = (0, self.frames) if all_frames else (1, self.frames - 1)
         found = []
-        for object_id in sorted(self._true_ids):
-            j, f = self._j[object_id][kept], self._f[object_id][kept]
+        for object_id in sorted(self._true_ids if objects is None else set(objects)):
+            start = max(first, self._start(object_id, first, counted))
+            # An object that nothing ever shows is absent everywhere, as it should be.
+            j, f = (measure.get(object_id, [1.0] * self.frames)[start:end] for measure in (self._j, self._f))
             found.append(ObjectScores(object_id, len(j), statistics(j), statistics(f)))
         return found
 
     def per_frame(self, object_id: int) -> tuple[list[float], list[float]]:
         """J and F of every frame added, of one object. Raises KeyError."""
         return list(self._j[object_id]), list(self._f[object_id])
+
+    def _note(self, predicted: Mapping[int, np.ndarray], true: Mapping[int, np.ndarray]) -> None:
+        for masks in (true, predicted):
+            for object_id, mask in masks.items():
+                seen = self._seen.setdefault(object_id, [])
+                shown = (len(seen) < 2 or masks is true and object_id not in self._first_true) and np.any(mask)
+                if shown and masks is true:
+                    self._first_true.setdefault(object_id, self.frames)
+                if shown and len(seen) < 2 and self.frames not in seen:
+                    seen.append(self.frames)
+
+    def _start(self, object_id: int, first: int, counted: Counted) -> int:
+        """The first frame that counts; `frames` where none does. first (0 or 1): those before are dropped."""
+        if counted == "every":
+            return first
+        if counted == "after-first":
+            return self._first_true.get(object_id, self.frames) + 1
+        return next((frame for frame in self._seen.get(object_id, ()) if frame >= first), self.frames)
 
 
 def _pair(predicted: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
