@@ -1,7 +1,8 @@
 """When each frame is shown, read from the container's packets without decoding the video."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cluster.frames.container import first_frame, open_video
 from cluster.frames.video_error import VideoError
 
 VP8_SHOW_FRAME = 0x10  # RFC 6386, 9.1: bit 4 of the frame tag
+NO_STAMP = -(2**63)  # AV_NOPTS_VALUE, FFmpeg's own mark
 MAX_KEYFRAME_GAP = 3000  # packets; past that, seeking decodes about as much as starting over
 
 
@@ -52,10 +54,13 @@ class FrameTimes:
 
 @dataclass
 class _Stamps:
-    """Timestamps of the packets that become frames, in file order; None where the container has none."""
+    """Timestamps of the packets that become frames, in file order; `NO_STAMP` where the container has none.
 
-    pts: list[int | None]
-    dts: list[int | None]
+    Packed, eight bytes each: a list of ints is five times as large, and a day of video has millions.
+    """
+
+    pts: array = field(default_factory=lambda: array("q"))
+    dts: array = field(default_factory=lambda: array("q"))
     hidden: int = 0  # packets that are decoded but never shown
     keyframe_gap: int = 0  # most packets in a row without a keyframe
 
@@ -82,23 +87,25 @@ def frame_times(path: Path, progress: Callable[[int], None] | None = None) -> Fr
 
 
 def times_from_stamps(
-    pts: list[int | None],
-    dts: list[int | None],
+    pts: Iterable[int],
+    dts: Iterable[int],
     time_base: Fraction,
     rate: Fraction | None,
     first_pts: int | None = None,
     hidden: int = 0,
 ) -> FrameTimes:
-    """Packet timestamps in file order -> FrameTimes. `time_base` in seconds per tick, `rate` in frames per second.
-    Frames before `first_pts` (the first that decodes) are left out; `hidden` packets were left out before.
+    """Packet timestamps in file order (`NO_STAMP`: none) -> FrameTimes. `time_base` in seconds per tick, `rate` in
+    frames per second. Frames before `first_pts` (the first that decodes) are left out; `hidden` packets were left out
+    before.
 
     A container that lacks some pts (AVI) is read by dts; one without either (raw streams) is counted at `rate`.
     """
-    if None in pts:
-        if None in dts:
+    pts, dts = np.asarray(pts, np.int64), np.asarray(dts, np.int64)
+    if (pts == NO_STAMP).any():
+        if (dts == NO_STAMP).any():
             shown = np.arange(len(pts), dtype=np.int64)
             return FrameTimes(shown, shown / float(rate or 25), False, hidden)
-        pieces = [np.sort(np.array(dts, np.int64))]
+        pieces = [np.sort(dts)]
         seekable = False
     else:
         pieces = [np.sort(piece) for piece in _split_at_jumps(pts, dts)]
@@ -125,23 +132,15 @@ def _seconds(pieces: list[np.ndarray], time_base: Fraction) -> np.ndarray:
     return whole * time_base.numerator / time_base.denominator  # one division: 33/30 s is the float 1.1
 
 
-def _split_at_jumps(pts: list[int], dts: list[int | None]) -> list[np.ndarray]:
+def _split_at_jumps(pts: np.ndarray, dts: np.ndarray) -> list[np.ndarray]:
     """Cut where dts goes back, which it never does within one recording; sorting across a cut would mix frames."""
-    cuts = [0]
-    last = None
-    for position, value in enumerate(dts):
-        if value is None:
-            continue
-        if last is not None and value < last:
-            cuts.append(position)
-        last = value
-    cuts.append(len(pts))
-    stamps = np.array(pts, np.int64)
-    return [stamps[start:end] for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+    known = np.flatnonzero(dts != NO_STAMP)
+    stamps = dts[known]
+    return np.split(pts, known[1:][stamps[1:] < stamps[:-1]])
 
 
 def _read_stamps(container, stream, progress: Callable[[int], None]) -> _Stamps:
-    stamps, since_keyframe = _Stamps([], []), 0
+    stamps, since_keyframe = _Stamps(), 0
     vp8 = stream.codec_context.name == "vp8"
     try:
         for packet in container.demux(stream):
@@ -154,8 +153,8 @@ def _read_stamps(container, stream, progress: Callable[[int], None]) -> _Stamps:
             if packet.is_discard or (vp8 and not bytes(packet)[0] & VP8_SHOW_FRAME):
                 stamps.hidden += 1
                 continue
-            stamps.pts.append(packet.pts)
-            stamps.dts.append(packet.dts)
+            stamps.pts.append(NO_STAMP if packet.pts is None else packet.pts)
+            stamps.dts.append(NO_STAMP if packet.dts is None else packet.dts)
     except (av.error.FFmpegError, OSError):
         pass  # a damaged or cut file: the packets so far are all there are
     except IndexError:

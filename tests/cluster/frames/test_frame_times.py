@@ -8,7 +8,7 @@ from made_videos import copy_packets, read_number, real_clips, write_video
 
 import cluster.frames.frame_times
 from cluster.frames.container import open_video
-from cluster.frames.frame_times import frame_times, times_from_stamps
+from cluster.frames.frame_times import NO_STAMP, frame_times, times_from_stamps
 from cluster.frames.video import FrameReader, VideoError, probe_video
 
 B_FRAMES = {"bf": "3", "g": "12"}
@@ -174,9 +174,9 @@ def test_thirds_of_a_second_are_exact():
 
 
 def test_missing_timestamps_fall_back_to_decoding_order_and_then_to_counting():
-    by_dts = times_from_stamps([None, 3, None], [2, 0, 1], Fraction(1, 2), None)
+    by_dts = times_from_stamps([NO_STAMP, 3, NO_STAMP], [2, 0, 1], Fraction(1, 2), None)
     assert by_dts.time_s.tolist() == [0, 0.5, 1] and not by_dts.seekable
-    counted = times_from_stamps([None, 3], [None, 0], Fraction(1, 2), Fraction(5))
+    counted = times_from_stamps([NO_STAMP, 3], [NO_STAMP, 0], Fraction(1, 2), Fraction(5))
     assert counted.time_s.tolist() == [0, 0.2] and not counted.seekable
 
 
