@@ -7,7 +7,7 @@ is unpickled beyond tensors (`weights_only=True`).
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def load_checkpoint(path: Path | str) -> tuple[STCN, CheckpointInfo]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist: give a .pth or .safetensors file or URL")
-    state, config = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
+    state, config = _read_safetensors(path) if path.suffix == ".safetensors" else read_pth(path)
     state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     notes = []
     first = state.get(VALUE_INPUT)
@@ -68,7 +68,7 @@ def load_checkpoint(path: Path | str) -> tuple[STCN, CheckpointInfo]:
             "recognised where it is whole, and sure to load where save_checkpoint wrote it as .safetensors"
         )
     network = _build(path, config)
-    _check_keys(path, network.state_dict(), state, hint)
+    check_keys(path, network.state_dict(), state, hint)
     network.load_state_dict(state)
     return network.float().eval(), CheckpointInfo(path.name, file_sha256(path), config, tuple(notes))
 
@@ -157,14 +157,18 @@ def _build(path: Path, config: NetworkConfig) -> STCN:
         raise CheckpointError(f"{path}: no network can be built from its {CONFIG_KEY}: {error}") from error
 
 
-def _read_pth(path: Path) -> tuple[dict[str, Tensor], None]:
+def read_pth(path: Path, nests: Sequence[str] = ("network",)) -> tuple[dict[str, Tensor], None]:
+    """(the state dict, None): nothing but tensors is unpickled. Raises CheckpointError.
+
+    nests: names under which training checkpoints keep it; the first that is there counts (STCN's own: network).
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here: pickle, zip, EOF and runtime errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a checkpoint that can be read safely (weights only): {reason}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("network"), Mapping):
-        state = state["network"]  # STCN's own training checkpoints nest the weights
+    if isinstance(state, Mapping):
+        state = next((state[name] for name in nests if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
@@ -172,7 +176,8 @@ def _read_pth(path: Path) -> tuple[dict[str, Tensor], None]:
     return dict(state), None
 
 
-def _check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], hint: str) -> None:
+def check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], hint: str = "") -> None:
+    """Raises CheckpointError that names the first missing, unexpected and misshapen tensors."""
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]
     misshapen = [
