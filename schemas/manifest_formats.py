@@ -17,15 +17,18 @@ FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no":
 ENCODING_REMEDY = "Save it as UTF-8"
 
 
-def read_records(name: str, data: bytes) -> Records:
-    """(records with their row numbers, whether rows of one video are merged, problems). The suffix says the format."""
+def read_records(name: str, data: bytes, foreign: bool = False) -> Records:
+    """(records with their row numbers, whether rows of one video are merged, problems). The suffix says the format.
+
+    foreign: columns of a table that mean nothing here are read too, instead of being a problem.
+    """
     suffix = file_name(name).rpartition(".")[2].lower()
     if suffix in ("jsonl", "ndjson"):
         return _jsonl(data)
     if suffix == "csv":
-        return _csv(data)
+        return _csv(data, foreign)
     if suffix == "parquet":
-        return _parquet(data)
+        return _parquet(data, foreign)
     reason = f"its name ends with {'.' + suffix if '.' in file_name(name) else 'no suffix'}"
     return [], False, [Problem(0, "", reason, "Name it .jsonl (one JSON object a line), .csv or .parquet")]
 
@@ -46,7 +49,7 @@ def _jsonl(data: bytes) -> Records:
     return records, False, problems
 
 
-def _csv(data: bytes) -> Records:
+def _csv(data: bytes, foreign: bool) -> Records:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -64,7 +67,8 @@ def _csv(data: bytes) -> Records:
         return [], True, []
     start = next(position for position, line in enumerate(lines) if line)
     header = [name.strip() for name in lines[start]]
-    problems = [unknown_key(start + 1, "", name, FLAT) for name in dict.fromkeys(header) if name not in FLAT]
+    unknown = [] if foreign else [name for name in dict.fromkeys(header) if name not in FLAT]
+    problems = [unknown_key(start + 1, "", name, FLAT) for name in unknown]
     for name in {name for name in header if header.count(name) > 1}:
         problems.append(Problem(start + 1, name, "the column stands twice", "Remove one"))
     if "video" not in header:
@@ -109,7 +113,7 @@ def _cell(name: str, cell: str) -> Any:
     return cell
 
 
-def _parquet(data: bytes) -> Records:
+def _parquet(data: bytes, foreign: bool) -> Records:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -121,7 +125,8 @@ def _parquet(data: bytes) -> Records:
     names = table.column_names
     flat = "prompts" not in names
     known = (*FIELDS, *PROMPT_FIELDS) if flat else FIELDS
-    problems = [unknown_key(0, "", name, known) for name in dict.fromkeys(names) if name not in known]
+    unknown = [] if foreign else [name for name in dict.fromkeys(names) if name not in known]
+    problems = [unknown_key(0, "", name, known) for name in unknown]
     problems += [Problem(0, name, "the column stands twice", "Remove one") for name in _twice(names)]
     if "video" not in names:
         problems.append(Problem(0, "video", "the column is missing", "Add it"))

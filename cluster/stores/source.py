@@ -17,10 +17,10 @@ from fsspec.callbacks import Callback
 from cluster.frames.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from cluster.stores.remote import connect, entry_name, is_disk, list_folder
 from cluster.stores.storage_errors import explained
-from cluster.stores.video_folder import list_manifest_rows
+from cluster.stores.video_folder import list_manifest_rows, list_videos
 from schemas.urls import file_name, public_url
 
-__all__ = ["SourceStat", "fetch_source", "list_manifest_rows", "read_source", "stat_source"]
+__all__ = ["SourceStat", "fetch_source", "list_manifest_rows", "list_videos", "read_source", "stat_source"]
 
 TRIES = 3
 # In the order of how well they tell contents apart.

@@ -72,6 +72,16 @@ def list_manifest_rows(
     return tuple(rows)
 
 
+def list_videos(url: str, options: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
+    """(video_id, url) of every video in a folder, or per match of a glob, as `list_manifest_rows` finds them; no
+    prompts are needed. Raises ManifestError where two have one video_id, OSError where the folder cannot be read."""
+    with explained(url, "listed"):
+        found = _find(url, options)
+    if problems := _doubles(found):
+        raise ManifestError(public_url(url), problems)
+    return [(video.video_id, video.url) for video in found]
+
+
 def _find(url: str, options: Mapping[str, Any] | None) -> list[_Found]:
     fs, root = connect(url, options)
     magic = any(char in root for char in "*?[")
