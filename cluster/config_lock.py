@@ -12,8 +12,13 @@ class SettingsRefused(ValueError):
 
 def lock_config(storage: Storage, config: RunConfig) -> None:
     """First writer wins. Raises SettingsRefused with the settings that differ."""
-    if storage.create(CONFIG_NAME, config.to_json().encode()):
-        return
+    if not storage.create(CONFIG_NAME, config.to_json().encode()):
+        check_config(storage, config)
+
+
+def check_config(storage: Storage, config: RunConfig) -> None:
+    """Raises SettingsRefused with the settings that differ from the locked ones, FileNotFoundError where there are
+    none."""
     differences = config.differences(read_config(storage))
     if differences:
         lines = "\n  ".join(differences)

@@ -30,23 +30,45 @@ def plan_run(
     published: set[str],
     say: Callable[[str], None],
 ) -> list[Unit]:
-    """The units of all rows. published: unit ids with a shard.
+    """The units of all rows, written down as the run's plan. published: unit ids with a shard.
+
+    Raises SettingsRefused, and OSError where nothing at all can be looked up.
+    """
+    earlier = read_plan_or_refuse(storage)
+    units, table = draft(rows, config, options, earlier, published, say, lambda table: _publish(storage, table))
+    _publish(storage, table)
+    return units
+
+
+def read_plan_or_refuse(storage: Storage) -> pa.Table | None:
+    """The plan on storage, or None. Raises SettingsRefused where it cannot be used."""
+    try:
+        return read_plan(storage)
+    except PlanError as error:
+        raise SettingsRefused(str(error)) from error
+
+
+def draft(
+    rows: Sequence[VideoRow],
+    config: RunConfig,
+    options: Mapping,
+    earlier: pa.Table | None,
+    published: set[str],
+    say: Callable[[str], None],
+    save: Callable[[pa.Table], None] | None = None,
+) -> tuple[list[Unit], pa.Table]:
+    """(units of all rows, the table that holds them and those of the earlier plan). Writes nothing itself; save,
+    where given, gets the table so far now and then.
 
     Raises SettingsRefused, and OSError where nothing at all can be looked up.
     """
     try:
-        earlier = read_plan(storage)
-
-        def save(units: list[Unit]) -> None:
-            _publish(storage, merge_plans(units, earlier, published))
-
-        units = look_up(rows, config, options, earlier, say, save)
+        keep = None if save is None else lambda units: save(merge_plans(units, earlier, published))
+        units = look_up(rows, config, options, earlier, say, keep)
         units = keep_published(units, earlier, published, config)
-        table = merge_plans(units, earlier, published)
+        return units, merge_plans(units, earlier, published)
     except PlanError as error:
         raise SettingsRefused(str(error)) from error
-    _publish(storage, table)
-    return units
 
 
 def _publish(storage: Storage, table: pa.Table) -> None:

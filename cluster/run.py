@@ -17,15 +17,15 @@ from cluster.crew import Crew
 from cluster.deadline import STALL_SECONDS, Deadline
 from cluster.driver import Driver, DriverSettings
 from cluster.exit_codes import ExitCode
-from cluster.finalise import delete_bank, failure_name, finalise_failed, finalise_video, row_name
+from cluster.finalise import delete_bank, finalise_failed, finalise_video, row_name
 from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
-from cluster.plan import Unit
 from cluster.planning import plan_run
 from cluster.progress import Progress, Standing
 from cluster.progress_file import ProgressFile
 from cluster.ray_session import connect
 from cluster.resume import TABLES, OutputState, Todo, sort_out
+from cluster.second_chance import to_retry
 from cluster.segmenter import Segmenters
 from cluster.stop_policy import allowed_drain
 from cluster.stores.checkpoint_fetch import fetch_checkpoint
@@ -60,6 +60,19 @@ class RunRequest:
     input_options: dict = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """A run that has its settings, its place and its work. started: time.monotonic()."""
+
+    request: RunRequest
+    config: RunConfig
+    storage: Storage
+    todo: Todo
+    state: OutputState
+    say: Callable[[str], None]
+    started: float
+
+
 def checkpoint_identity(url: str, options: Mapping) -> tuple[str, str, tuple[str, ...]]:
     """(name, SHA-256, notes) of the checkpoint, after loading it once so that a wrong file stops the run here."""
     with tempfile.TemporaryDirectory(prefix="stcn-checkpoint-") as scratch:
@@ -79,14 +92,14 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     lock_config(storage, config)
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
     units = plan_run(storage, rows, config, request.input_options, set(state.published), say)
-    todo = sort_out(units, state, _to_retry(storage, units, state, request.retry_failed))
+    todo = sort_out(units, state, to_retry(storage, state, request.retry_failed))
     _catch_up(storage, todo, state, config, say)
     say(_describe(todo))
     outcome = Outcome(ExitCode.FAILED_VIDEOS if todo.failed else ExitCode.DONE, Tally(), 0.0)
     if todo.work:
         if not probe.shared:
             raise OSError(f"{storage.url} is visible to this process only; actors need storage that all processes see")
-        outcome = _drive(request, config, storage, todo, state, say, started)
+        outcome = _drive(_Begun(request, config, storage, todo, state, say, started))
     sum_up(storage, outcome, todo, say)
     return request.failed_videos_exit if outcome.code == ExitCode.FAILED_VIDEOS else int(outcome.code)
 
@@ -117,15 +130,8 @@ def has_good_row(storage: Storage, video_id: str, state: OutputState) -> bool:
     return row["status"][0].as_py() != "failed"
 
 
-def _drive(
-    request: RunRequest,
-    config: RunConfig,
-    storage: Storage,
-    todo: Todo,
-    state: OutputState,
-    say: Callable[[str], None],
-    started: float,
-) -> Outcome:
+def _drive(begun: _Begun) -> Outcome:
+    request, say = begun.request, begun.say
     address = connect(request.address, (request.actors or 1) * (request.threads or 1))
     try:
         device = request.device
@@ -141,9 +147,9 @@ def _drive(
             say(f"warning: {warning}")
         crew = Crew(
             ActorSettings(
-                config=config,
+                config=begun.config,
                 segmenters=request.segmenters,
-                storage=storage,
+                storage=begun.storage,
                 device=device,
                 threads=threads,
                 ram_bytes=request.ram_bytes,
@@ -158,26 +164,17 @@ def _drive(
             job_seconds=request.job_seconds,
             deadline=Deadline(stall_seconds=request.stall_seconds),
         )
-        return _watched(request, config, storage, todo, state, crew, settings, started)
+        return _watched(begun, crew, settings)
     finally:
         ray.shutdown()
 
 
-def _watched(
-    request: RunRequest,
-    config: RunConfig,
-    storage: Storage,
-    todo: Todo,
-    state: OutputState,
-    crew: Crew,
-    settings: DriverSettings,
-    started: float,
-) -> Outcome:
+def _watched(begun: _Begun, crew: Crew, settings: DriverSettings) -> Outcome:
     """The driver at work, seen on the terminal, on storage and in Ray's metrics."""
-    forgive = request.retry_failed is not None
-    records = {unit.unit_id: state.record(unit.unit_id, forgive) for unit in todo.work}
-    progress, file, metrics = Progress(), ProgressFile(storage), RunMetrics()
-    ledger = Ledger(todo.work, todo.videos, records, storage, config, progress.note)
+    todo, forgive = begun.todo, begun.request.retry_failed is not None
+    records = {unit.unit_id: begun.state.record(unit.unit_id, forgive) for unit in todo.work}
+    progress, file, metrics = Progress(), ProgressFile(begun.storage), RunMetrics()
+    ledger = Ledger(todo.work, todo.videos, records, begun.storage, begun.config, progress.note)
     most = 0
     predicted = None
 
@@ -197,7 +194,7 @@ def _watched(
         )
         most = max(most, standing.busy)
         if predicted is None and standing.all_work and standing.work >= 0.1 * standing.all_work:
-            predicted = round((time.monotonic() - started) * standing.all_work / standing.work, 1)
+            predicted = round((time.monotonic() - begun.started) * standing.all_work / standing.work, 1)
 
     driver = Driver(ledger, crew, settings, progress.note, show, (todo.done, todo.failed))
     code = ExitCode.INTERNAL_ERROR
@@ -208,7 +205,12 @@ def _watched(
         code = ExitCode.CIRCUIT_BREAKER
     finally:
         outcome = Outcome(
-            code, ledger.tally, time.monotonic() - started, most, crew.settings.device, predicted_seconds=predicted
+            code,
+            ledger.tally,
+            time.monotonic() - begun.started,
+            most,
+            crew.settings.device,
+            predicted_seconds=predicted,
         )
         progress.show(driver.standing(), final=True)
         progress.close()
@@ -219,19 +221,6 @@ def _watched(
 def _gpus() -> int:
     """GPUs of the cluster as it is now."""
     return int(ray.cluster_resources().get("GPU", 0))
-
-
-def _to_retry(storage: Storage, units: Sequence[Unit], state: OutputState, asked: str | None) -> dict[str, str] | None:
-    """unit id -> error class of the failed units that `--retry-failed` means."""
-    if asked is None:
-        return None
-    classes = {}
-    for unit in units:
-        if unit.unit_id in state.failed and not state.has(unit):
-            name = failure_name(unit.unit_id, state.failed[unit.unit_id], "final")
-            row = pq.read_table(pa.BufferReader(storage.read(name)), columns=["error_class"])
-            classes[unit.unit_id] = row["error_class"][0].as_py()
-    return {unit_id: kind for unit_id, kind in classes.items() if asked in ("", kind)}
 
 
 def _describe(todo: Todo) -> str:

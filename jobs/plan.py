@@ -18,23 +18,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cluster.config_lock import SettingsRefused, read_config
+from cluster.config_lock import SettingsRefused, check_config
 from cluster.exit_codes import ExitCode
-from cluster.finalise import failure_name
 from cluster.frames.video import working_size
 from cluster.inspect.forecast import Rate, forecast, sort_readable, typical_size, visited_frames
-from cluster.inspect.inspection import read_rows
 from cluster.plan import Unit
-from cluster.plan_table import PlanError, keep_published, merge_plans
-from cluster.planning import look_up, read_plan
+from cluster.planning import draft, look_up, read_plan_or_refuse
 from cluster.resume import TABLES, OutputState, sort_out
+from cluster.second_chance import to_retry
 from cluster.stores.posix_publish import file_digest
 from cluster.stores.source import fetch_source
 from cluster.stores.storage import Storage
 from jobs import annotate
 from jobs.arguments import positive_number
 from jobs.messages import refuse, say
-from schemas import failures
 from schemas.run_config import RunConfig
 from schemas.urls import file_name, public_url
 
@@ -67,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             annotate.check_ranges(rows, config)
             units, done, failed = _units(args, config, rows)
             found = forecast(units, config, args.actors or 1, _rate(args, config, units, path), done, failed)
-    except (SettingsRefused, PlanError) as error:
+    except SettingsRefused as error:
         return refuse(error, ExitCode.SETTINGS_REFUSED)
     except (ValueError, OSError, RuntimeError) as error:  # ManifestError and CheckpointError among them
         return refuse(error, ExitCode.BAD_ARGUMENTS)
@@ -81,27 +78,12 @@ def _units(args: argparse.Namespace, config: RunConfig, rows: Sequence) -> tuple
         return look_up(rows, config, args.input_options, None, say), 0, 0
     storage = Storage(args.output, args.output_options)
     with contextlib.suppress(FileNotFoundError):
-        differences = config.differences(read_config(storage))
-        if differences:
-            lines = "\n  ".join(differences)
-            raise SettingsRefused(f"{storage.url} was begun with other settings (there -> now):\n  {lines}")
+        check_config(storage, config)
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
-    earlier = read_plan(storage)
-    units = look_up(rows, config, args.input_options, earlier, say)
-    units = keep_published(units, earlier, set(state.published), config)
-    merge_plans(units, earlier, set(state.published))  # refuses what jobs.annotate would refuse
-    todo = sort_out(units, state, _to_retry(storage, state, args.retry_failed))
+    earlier = read_plan_or_refuse(storage)
+    units, _ = draft(rows, config, args.input_options, earlier, set(state.published), say)
+    todo = sort_out(units, state, to_retry(storage, state, args.retry_failed))
     return todo.work, todo.done, todo.failed
-
-
-def _to_retry(storage: Storage, state: OutputState, asked: str | None) -> dict[str, str]:
-    """unit id -> error class of the failed units that --retry-failed means."""
-    names = [failure_name(unit_id, attempt, "final") for unit_id, attempt in state.failed.items()]
-    found = {}
-    if asked is not None:
-        for _, rows in read_rows(storage, names, failures, ["unit_id", "error_class"]):
-            found |= {} if isinstance(rows, Exception) else {row["unit_id"]: row["error_class"] for row in rows}
-    return {unit_id: kind for unit_id, kind in found.items() if asked in ("", kind)}
 
 
 def _rate(args: argparse.Namespace, config: RunConfig, units: Sequence[Unit], path: Path) -> Rate | float | None:
