@@ -19,6 +19,7 @@ from schemas.rows_digest import RowsDigest
 WAITING_BYTES = 1 << 20
 ROW_BYTES = 1000  # of a row's Python objects beside its counts
 SHARD = "shard.parquet"
+OPTIONAL = frozenset(field.name for field in masks_schema.SCORES)
 DIGESTED = ("object_id", "frame_index", "height", "width", "is_prompt", "rle_counts")
 
 
@@ -48,11 +49,11 @@ class ShardWriter:
         (self._scratch / SHARD).unlink(missing_ok=True)
 
     def add(self, row: Mapping[str, object]) -> None:
-        """One row with every column of the schema."""
+        """One row with every column of the schema; those that may be null may be missing."""
         object_id = row["object_id"]
         columns = self._columns.setdefault(object_id, {name: [] for name in self._schema.names})
         for name, values in columns.items():
-            values.append(row[name])
+            values.append(row.get(name) if name in OPTIONAL else row[name])
         self.rows += 1
         self.totals.add(row)
         self._digest.add(*(row[name] for name in DIGESTED))

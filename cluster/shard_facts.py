@@ -1,7 +1,7 @@
 """What a shard says of itself: its rows, and the facts from which `videos` and `tracks` follow."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cluster.finalise import VIDEO_KEY
 from cluster.frame_grid import FrameGrid
@@ -69,6 +69,7 @@ def mask_row(
         "bbox_h": mask.box[3],
         "score": mask.score,
         "is_prompt": mask.is_prompt,
+        **asdict(mask.more),
     }
 
 

@@ -75,7 +75,8 @@ class StandInSegmenter:
     ) -> None:
         self.settings, self.prompts = settings, prompts
         self._source, self._size, self._seconds = source, size, seconds
-        self._facts = {"video": video_id, "source": source, "size": size, "settings": asdict(settings)}
+        masks = {name: value for name, value in asdict(settings).items() if name != "second_opinion"}
+        self._facts = {"video": video_id, "source": source, "size": size, "settings": masks}
         self._start = digest_of(json.dumps(self._facts, sort_keys=True).encode(), prompts_digest(prompts))
         self._bank = self._start
         self._ring: deque[bytes] = deque(maxlen=settings.recent_frames)

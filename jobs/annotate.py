@@ -109,6 +109,13 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         default=default.region_decoding,
         help="decode only around where the memory says that an object can be (default: no)",
     )
+    masks.add_argument(
+        "--second-opinion",
+        action=argparse.BooleanOptionalAction,
+        default=default.second_opinion,
+        help="segment every frame with another part of the memory too: a better score of doubt, the same masks; "
+        "the final pass takes about twice as long (default: no)",
+    )
     masks.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     masks.add_argument("--seed", type=int, default=0)
     return p

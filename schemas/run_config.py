@@ -5,7 +5,14 @@ import json
 from dataclasses import asdict, dataclass, fields
 
 NAME = "stcn-run-config"
-VERSION = "1.1.0"
+VERSION = "1.2.0"
+# What earlier versions did not have: left out of the fingerprint where it is at its default, so that their runs go on.
+ADDED = (
+    "region_decoding",
+    "second_opinion",
+    *("admission", "additional_every", "memory_restart", "include_last", "confidence_gate", "pin_prompts"),
+    *("burn_in_choice", "burn_in_order", "kernel_sigma", "scales", "flip", "clean"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,21 @@ class RunConfig:
     end: int | None = None
     stride: int = 1
     region_decoding: bool = False
+    second_opinion: bool = False  # changes no mask, but what is written beside it
     precision: str = "fp32"
     seed: int = 0
+    admission: str = "every-nth"
+    additional_every: int = 25
+    memory_restart: bool = False
+    include_last: bool = False
+    confidence_gate: float = 0.0
+    pin_prompts: bool = True
+    burn_in_choice: str = "uniform"
+    burn_in_order: str = "priority"
+    kernel_sigma: float = 0.0
+    scales: str = ""
+    flip: bool = False
+    clean: str = ""
 
     def to_json(self) -> str:
         """One JSON object with the schema's name and version."""
@@ -58,8 +78,10 @@ class RunConfig:
         """Hex SHA-256 over everything that affects masks. The checkpoint counts by its content, not its name."""
         record = asdict(self)
         del record["checkpoint"]
-        if not record["region_decoding"]:
-            del record["region_decoding"]  # 1.0.0 did not have it: its runs go on
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in ADDED:
+            if record[name] == defaults[name]:
+                del record[name]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def differences(self, other: "RunConfig") -> list[str]:

@@ -8,6 +8,29 @@ from rlemasklib import RLEMask
 
 
 @dataclass(frozen=True)
+class MaskScores:
+    """What is known of a predicted mask beside its mean probability; None: not known (a given mask, a stand-in).
+
+    margin          mean over the mask of the largest less the second largest aggregated probability, 0 to 1
+    edge_margin     the same over the mask's pixels near its edge to another object or to the background
+    soft_iou        expected overlap: sum of p inside over (sum of p everywhere + sum of 1 - p inside), 0 to 1
+    match_entropy   mean over the mask of the memory read's entropy, 0 (one element) to 1 (all k alike)
+    match_distance  mean over the mask of |k - q|^2 / sqrt(C) to the best match in memory, from 0
+    second_opinion  overlap (intersection over union) with the mask that another part of the memory gives
+    """
+
+    margin: float | None = None
+    edge_margin: float | None = None
+    soft_iou: float | None = None
+    match_entropy: float | None = None
+    match_distance: float | None = None
+    second_opinion: float | None = None
+
+
+UNKNOWN = MaskScores()
+
+
+@dataclass(frozen=True)
 class ObjectMask:
     """One object's mask on one frame.
 
@@ -23,6 +46,7 @@ class ObjectMask:
     box: tuple[int, int, int, int]
     score: float
     is_prompt: bool
+    more: MaskScores = UNKNOWN
 
     def decode(self) -> np.ndarray:
         """uint8 [height, width] of 0 and 1."""
@@ -30,7 +54,9 @@ class ObjectMask:
         return mask.to_array(order="C")
 
 
-def encode_mask(mask: np.ndarray, object_id: int, score: float, is_prompt: bool) -> ObjectMask | None:
+def encode_mask(
+    mask: np.ndarray, object_id: int, score: float, is_prompt: bool, more: MaskScores = UNKNOWN
+) -> ObjectMask | None:
     """mask: bool or uint8 [H, W]. None where it is empty: no row means not visible."""
     rle = RLEMask.from_array(np.ascontiguousarray(mask, dtype=np.uint8))
     area = int(rle.area())
@@ -38,7 +64,7 @@ def encode_mask(mask: np.ndarray, object_id: int, score: float, is_prompt: bool)
         return None
     box = tuple(int(value) for value in rle.bbox())
     record = rle.to_dict()
-    return ObjectMask(object_id, record["counts"], *record["size"], area, box, float(score), is_prompt)
+    return ObjectMask(object_id, record["counts"], *record["size"], area, box, float(score), is_prompt, more)
 
 
 def frame_masks(
@@ -46,10 +72,12 @@ def frame_masks(
     scores: np.ndarray,
     object_ids: Sequence[int],
     given: dict[int, np.ndarray],
+    more: Sequence[MaskScores] | None = None,
 ) -> list[ObjectMask]:
     """The masks of one frame in the order of object ids.
 
-    Given masks are written unchanged; predicted ones yield to them. object_ids[i] has the label i + 1.
+    Given masks are written unchanged; predicted ones yield to them. object_ids[i] has the label i + 1, the score
+    scores[i] and the further scores more[i].
     """
     taken = None
     if given:
@@ -59,6 +87,7 @@ def frame_masks(
         if object_id in given:
             continue
         mask = labels == position + 1
-        masks.append(encode_mask(mask & ~taken if taken is not None else mask, object_id, scores[position], False))
+        mask = mask & ~taken if taken is not None else mask
+        masks.append(encode_mask(mask, object_id, scores[position], False, more[position] if more else UNKNOWN))
     masks += [encode_mask(mask, object_id, 1.0, True) for object_id, mask in given.items()]
     return sorted((mask for mask in masks if mask is not None), key=lambda mask: mask.object_id)

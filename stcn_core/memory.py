@@ -8,7 +8,7 @@ best match is itself, and it would only read back its own label, right or wrong.
 Under `random-token` a bank slot is a mosaic once the bank is full: every element then carries its own frame number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stcn_core import readout
+from stcn_core import readout, readout_all
 from stcn_core.eviction import eviction_of, random_tokens
+from stcn_core.match import MatchMaps
 from stcn_core.seeds import named_seed
 from stcn_core.settings import OfflineSettings
 
 EMPTY = -1
 MOSAIC = -2
+USUAL_TOP_K = 20
 GROWTH = 32  # slots that an unbounded bank starts with; it doubles when they are full
 
 
@@ -52,6 +54,16 @@ class BankLayout:
     def held(self) -> list[int]:
         """The indices of the slots that hold something."""
         return [index for index, slot in enumerate(self.slots) if slot.frame != EMPTY]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What the memory is asked: columns [Ck + 1, Q] and which elements may answer (see readout.top_k)."""
+
+    columns: Tensor
+    runs: list[tuple[int, int]]
+    hidden: Tensor | None
+    spans: list[readout.HiddenSpan]
 
 
 class MemoryBank:
@@ -102,6 +114,10 @@ class MemoryBank:
         """The frames in the bank, by slot."""
         return [self.slots[index].frame for index in self._bank if self.slots[index].frame != EMPTY]
 
+    def second_half(self) -> frozenset[int]:
+        """What a second opinion does without: the ring, and every other slot of the bank. Given masks stay."""
+        return frozenset((*self._recent, *self._bank[1::2]))
+
     def pinned_frames(self) -> list[int]:
         """The frames that are never evicted."""
         return [slot.frame for slot in self.slots if slot.pinned]
@@ -131,6 +147,11 @@ class MemoryBank:
         position = self._eviction.slot(self.inserted, self.capacity, self._draw)
         self.inserted += 1
         return position
+
+    def withdraw(self, frame: int) -> None:
+        """Takes the last `admit` back: the frame is not memorised after all (a slot that it had it keeps)."""
+        if frame not in self.bank_frames():
+            self.inserted -= 1
 
     def memorise(self, position: int, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
         """Writes a frame into the bank slot that `admit` gave. key [Ck, h, w], values [K, Cv, h, w]."""
@@ -194,31 +215,62 @@ class MemoryBank:
         """
         return self.read_batch(query[None], [frame], objects)[0]
 
-    def read_batch(self, queries: Tensor, frames: Sequence[int], objects: Sequence[int]) -> Tensor:
+    def read_batch(
+        self,
+        queries: Tensor,
+        frames: Sequence[int],
+        objects: Sequence[int],
+        match: MatchMaps | None = None,
+        without: Collection[int] = (),
+    ) -> Tensor:
         """queries [B, Ck, h, w] of `frames` -> readouts [B, len(objects), Cv, h, w].
 
         Objects whose readable slots are the same share one affinity, and all frames are read in one go, each with its
-        own slots hidden from it. Raises ValueError where an object is known in no slot.
+        own slots hidden from it. match [B, len(objects), T] is filled where it is given. without: slots that are not
+        read, unless nothing else is known of an object. Raises ValueError where an object is known in no slot.
         """
         channels = self.values.shape[-1]
         result = self.values.new_empty(len(frames), len(objects), self.tokens, channels)
         groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
         for position, k in enumerate(objects):
-            groups.setdefault((self._held(k), self._unknown(k)), []).append(position)
-        # Elements of a mosaic are hidden one by one, frame by frame.
-        together = [range(len(frames))] if self._element_frame is None else [[b] for b in range(len(frames))]
+            held = self._held(k)
+            held = tuple(slot for slot in held if slot not in without) or held
+            groups.setdefault((held, self._unknown(k)), []).append(position)
+        # Elements of a mosaic are hidden one by one, frame by frame; kernels are fitted to one frame.
+        alone = self._element_frame is not None or self.settings.kernel_sigma
+        together = [[b] for b in range(len(frames))] if alone else [range(len(frames))]
         for (slots, unknown), positions in groups.items():
             values = [self.values[objects[position]].flatten(0, 1) for position in positions]  # views [slots * T, Cv]
             for members in together:
-                top = self._top(queries[members[0] : members[-1] + 1], [frames[b] for b in members], slots, unknown)
-                gathered = readout.gather_values(values, top)  # [k, B * T, Cv]
+                span = slice(members[0], members[-1] + 1)
+                asked = self._question(queries[span], [frames[b] for b in members], slots, unknown)
+                top = self._top(asked) if match is not None or self.settings.top_k else None
+                if match is not None:
+                    match.add(span, positions, top, queries[span], self.settings.affinity)
+                gathered = self._gathered(asked, values, top)  # [k, B * T, Cv]
                 for position, value in zip(positions, gathered, strict=True):
-                    result[members[0] : members[-1] + 1, position] = value.view(len(members), self.tokens, channels)
+                    result[span, position] = value.view(len(members), self.tokens, channels)
         return result.transpose(2, 3).unflatten(3, self.grid)  # channels last in memory
 
-    def _top(
+    def _gathered(self, asked: "_Question", values: Sequence[Tensor], top: readout.TopK | None) -> Tensor:
+        """values: views [slots * T, Cv] -> [k, B * T, Cv], weighted by the best matches or (top_k 0) by all."""
+        if self.settings.top_k:
+            return readout.gather_values(values, top)
+        rows = self.keys.flatten(0, 1)
+        return readout_all.read_all(rows, asked.columns, values, asked.runs, asked.hidden, asked.spans)
+
+    def _top(self, asked: "_Question") -> readout.TopK:
+        """The best matches; where all are read, the usual number of them, for the scores."""
+        k, sigma = self.settings.top_k or USUAL_TOP_K, self.settings.kernel_sigma
+        rows = self.keys.flatten(0, 1)  # [slots * T, Ck + 1]
+        if sigma:
+            around = (self.grid, sigma, asked.hidden, asked.spans)
+            return readout_all.kernel_top_k(rows, asked.columns, k, asked.runs, *around)
+        return readout.top_k(rows, asked.columns, k, asked.runs, asked.hidden, asked.spans)
+
+    def _question(
         self, queries: Tensor, frames: list[int], slots: tuple[int, ...], unknown: tuple[int, ...]
-    ) -> readout.TopK:
+    ) -> "_Question":
         """queries [B, Ck, h, w] against these slots, one after the other: B * T query pixels."""
         columns = torch.cat([readout.query_columns(query, self.settings.affinity) for query in queries], 1)
         own = [self._own(frame, slots) for frame in frames]
@@ -230,8 +282,7 @@ class MemoryBank:
             for i in indices
         ]
         hidden = self._hidden(frames[0], slots, unknown) if self._element_frame is not None else None
-        rows = self.keys.flatten(0, 1)  # [slots * T, Ck + 1]
-        return readout.top_k(rows, columns, self.settings.top_k, self._runs(slots), hidden, spans)
+        return _Question(columns, self._runs(slots), hidden, spans)
 
     def _held(self, k: int) -> tuple[int, ...]:
         """The slots that say something about object k."""

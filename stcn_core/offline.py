@@ -18,13 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stcn_core.admission import confidence
 from stcn_core.bank_file import load_bank, save_bank
 from stcn_core.labels import label_frame
-from stcn_core.masks import ObjectMask, frame_masks
+from stcn_core.masks import MaskScores, ObjectMask, frame_masks
+from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
 from stcn_core.online import OnlineSegmenter
 from stcn_core.prompts import FramePrompts, PromptSet, shrink_mask
 from stcn_core.propagation import EncodedFrames, Propagation
+from stcn_core.score import score_frames
 from stcn_core.settings import OfflineSettings
 
 Picture = tuple[int, np.ndarray]  # frame number, uint8 RGB [h, w, 3] of the working size
@@ -95,11 +98,19 @@ class OfflineSegmenter:
             if position is not None:  # only frames that will be memorised are computed
                 encoded = self.propagation.encode([frame], [picture(frame)])
                 probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)))
-                values = self.propagation.value(encoded, probabilities[0, 1:])
-                self.memory.memorise(position, frame, encoded.features.key[0], values, self._everyone)
+                if self._sure(probabilities[0]):
+                    values = self.propagation.value(encoded, probabilities[0, 1:])
+                    self.memory.memorise(position, frame, encoded.features.key[0], values, self._everyone)
+                else:
+                    self.memory.withdraw(frame)
             yield frame
         if visited:
             self.memory.drop_seeds()
+
+    def _sure(self, probabilities: Tensor) -> bool:
+        """Whether these [1 + K, H, W] pass the confidence gate."""
+        gate = self.settings.confidence_gate
+        return not gate or confidence(self.propagation.unpad(probabilities)) >= gate
 
     @property
     def ring_frames(self) -> int:
@@ -158,7 +169,9 @@ class OfflineSegmenter:
         for frame, picture in pictures:
             here = self.prompts.frames.get(frame, NOTHING)
             probabilities = online.step(frame, picture, self._small(here.given), self._small(here.seeds))
-            yield frame, self._masks(frame, probabilities)
+            padding = self.propagation.padding
+            scores = score_frames(padding.add(probabilities)[None], padding, online.match)
+            yield frame, self._masks(frame, probabilities, scores[0])
 
     def _group(self, members: list[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
         """A group in micro-batches that all read the same memory; only then does the ring advance.
@@ -170,7 +183,7 @@ class OfflineSegmenter:
             part = members[done : done + self.batch]
             try:
                 encoded = self.propagation.encode([frame for frame, _ in part], [picture for _, picture in part])
-                probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)))
+                probabilities, scores = self._segment(encoded)
             except torch.OutOfMemoryError:
                 if self.batch == 1:
                     raise
@@ -179,9 +192,19 @@ class OfflineSegmenter:
                 continue
             done += len(part)
             for index, (frame, _) in enumerate(part):
-                yield frame, self._masks(frame, self.propagation.unpad(probabilities[index]))
+                yield frame, self._masks(frame, self.propagation.unpad(probabilities[index]), scores[index])
         if len(members) == self.settings.group_frames:
             self._advance(encoded[len(part) - 1], probabilities[-1:])
+
+    def _segment(self, encoded: EncodedFrames) -> tuple[Tensor, list[list[MaskScores]]]:
+        """Probabilities [B, 1 + K, H, W] and the objects' scores on each frame."""
+        objects = range(len(self.positions))
+        match = MatchMaps.unread(len(encoded.frames), len(objects), self.memory.tokens, self.propagation.device)
+        probabilities = self.propagation.segment(encoded, self.memory, objects, match)
+        second = None
+        if self.settings.second_opinion:
+            second = self.propagation.segment(encoded, self.memory, objects, without=self.memory.second_half())
+        return probabilities, score_frames(probabilities, self.propagation.padding, match, second)
 
     def _advance(self, encoded: EncodedFrames, probabilities: Tensor) -> None:
         """Puts one frame into the ring, unless it is pinned and so remembered anyway."""
@@ -190,10 +213,11 @@ class OfflineSegmenter:
             values = self.propagation.value(encoded, probabilities[0, 1:])
             self.memory.remember_recent(frame, encoded.features.key[0], values, self._everyone)
 
-    def _masks(self, frame: int, probabilities: Tensor) -> list[ObjectMask]:
+    def _masks(self, frame: int, probabilities: Tensor, more: list[MaskScores]) -> list[ObjectMask]:
         with torch.inference_mode():
             labels, scores = label_frame(probabilities, self.source)
-        return frame_masks(labels, scores, self.prompts.object_ids, self.prompts.frames.get(frame, NOTHING).given)
+        given = self.prompts.frames.get(frame, NOTHING).given
+        return frame_masks(labels, scores, self.prompts.object_ids, given, more)
 
     def _small(self, masks: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """By object id at the source's size -> by position at the working size."""

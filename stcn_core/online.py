@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stcn_core.admission import FrameChange, admission_of, confidence, image_change, mask_change
 from stcn_core.aggregate import soft_aggregate
+from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
 from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.settings import OfflineSettings
@@ -15,8 +17,8 @@ from stcn_core.settings import OfflineSettings
 class OnlineSegmenter:
     """Feed frames in order with `step`; objects begin where they are first prompted.
 
-    objects is how many there will be in all. Of the frames fed, the first and every `memory_every`-th after it are
-    memorised beside the pinned prompts and the ring of recent frames. On a frame with given masks all objects that have
+    objects is how many there will be in all. Which of the frames fed are memorised, beside the pinned prompts and the
+    ring of recent frames, `admission` says (stcn_core/admission.py). On a frame with given masks all objects that have
     begun are pinned, as in STCN's generic protocol: the others' predictions have just yielded to a fact there. STCN's
     published run is `unbounded` with recent_frames 0.
     """
@@ -27,7 +29,9 @@ class OnlineSegmenter:
         config = propagation.network.config
         self.propagation = propagation
         self.settings = settings
-        self._steps = 0
+        self._rule = admission_of(settings)
+        self._before: tuple[np.ndarray, Tensor] | None = None  # picture and objects' probabilities of the last step
+        self.match: MatchMaps | None = None  # of the frame of the last step, [1, objects, T]
         self.memory = MemoryBank(
             settings,
             propagation.grid,
@@ -59,16 +63,20 @@ class OnlineSegmenter:
             self._seed(encoded, {**seeds, **given}, seeds)
         active = [k for k, known in enumerate(self.memory.known()) if known and k not in given]
         full = torch.zeros(self.memory.objects, *self.propagation.padded_size, device=self.propagation.device)
+        self.match = MatchMaps.unread(1, self.memory.objects, self.memory.tokens, self.propagation.device)
         if active:
-            full[active] = self.propagation.segment(encoded, self.memory, active)[0, 1:]
+            found = MatchMaps.unread(1, len(active), self.memory.tokens, self.propagation.device)
+            full[active] = self.propagation.segment(encoded, self.memory, active, found)[0, 1:]
+            self.match.entropy[:, active], self.match.distance[:, active] = found.entropy, found.distance
         if given:
             padded = self._padded(given)
             full[:, padded.any(0)] = 0
             full[list(given)] = padded
             begun = sorted({*active, *given})  # the others stay exactly zero
             full[begun] = soft_aggregate(full[begun])[1:]
-        self._memorise(encoded, full, given, active)
-        self._steps += 1
+        change = self._change(picture, full)
+        wanted = self._rule.wants(change, len({*active, *given}), bool(given or seeds))
+        self._memorise(encoded, full, given, active, wanted)
         background = (1 - full.sum(0, keepdim=True)).clamp(min=0)
         return self.propagation.unpad(torch.cat((background, full)))
 
@@ -85,20 +93,37 @@ class OnlineSegmenter:
         valid = [k in seeds for k in range(self.memory.objects)]
         self.memory.seed(encoded.frames[0], encoded.features.key[0], values, valid)
 
-    def _memorise(self, encoded: EncodedFrames, full: Tensor, given: Mapping, active: list[int]) -> None:
+    def _change(self, picture: np.ndarray, full: Tensor) -> FrameChange:
+        if self.settings.admission != "adaptive":
+            return FrameChange(0.0, 0.0)
+        before, self._before = self._before, (picture, full)
+        if before is None:
+            return FrameChange(0.0, 0.0)
+        return FrameChange(image_change(picture, before[0]), mask_change(full, before[1]))
+
+    def _memorise(
+        self, encoded: EncodedFrames, full: Tensor, given: Mapping, active: list[int], wanted: bool
+    ) -> None:
         frame, objects = encoded.frames[0], range(self.memory.objects)
         known = [k in active or k in given for k in objects]
-        # Counted in frames fed: a stride of 5 would otherwise memorise each of them, or with another start none.
-        every = self._steps % self.settings.memory_every == 0
-        if not any(known) or not (given or every or self.settings.recent_frames):
+        if not any(known) or not (given or wanted or self.settings.recent_frames):
+            return
+        if not given and self.settings.confidence_gate and not self._sure(full):
             return
         values = self.propagation.value(encoded, full)
         key = encoded.features.key[0]
         if given:
             self.memory.pin(frame, key, values, known)
-        elif every:
+        elif wanted:
             position = self.memory.admit(frame)
             if position is not None:
                 self.memory.memorise(position, frame, key, values, known)
         else:
             self.memory.remember_recent(frame, key, values, known)
+        if self.settings.include_last and (given or wanted):
+            self.memory.clear_recent()  # this frame is the previous one, and kept
+
+    def _sure(self, full: Tensor) -> bool:
+        background = (1 - full.sum(0, keepdim=True)).clamp(min=0)
+        certain = confidence(self.propagation.unpad(torch.cat((background, full))))
+        return certain >= self.settings.confidence_gate

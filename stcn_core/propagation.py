@@ -1,6 +1,6 @@
 """A batch of frames against one memory: the step that every pass, offline or online, is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 from stcn_core.aggregate import soft_aggregate
 from stcn_core.frames import Padding, normalise
 from stcn_core.inference import Precision, PreparedNetwork
+from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
 from stcn_core.network import STCN, KeyFeatures
 from stcn_core.region import boxes_of, coverage, decode_regions
@@ -66,14 +67,22 @@ class Propagation:
         return EncodedFrames(tuple(frames), pixels, self.network.encode_key(pixels))
 
     @torch.inference_mode()
-    def segment(self, encoded: EncodedFrames, memory: MemoryBank, objects: Sequence[int]) -> Tensor:
+    def segment(
+        self,
+        encoded: EncodedFrames,
+        memory: MemoryBank,
+        objects: Sequence[int],
+        match: MatchMaps | None = None,
+        without: Collection[int] = (),
+    ) -> Tensor:
         """Aggregated probabilities [B, 1 + len(objects), H, W] float32, background first, padded.
 
-        objects: which of the memory's objects to look for; each must be known in it.
+        objects: which of the memory's objects to look for; each must be known in it. match and without are those of
+        `MemoryBank.read_batch`.
         """
         if not objects:
             return torch.ones(len(encoded.frames), 1, *self.padded_size, device=self.device)
-        readout = memory.read_batch(encoded.features.key, encoded.frames, objects)  # [B, K, Cv, h, w]
+        readout = memory.read_batch(encoded.features.key, encoded.frames, objects, match, without)  # [B, K, Cv, h, w]
         if self.regions:
             boxes = boxes_of(readout[:, :, -1])
             logits = decode_regions(self.network, readout[:, :, :-1], encoded.features, boxes)

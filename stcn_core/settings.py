@@ -6,6 +6,32 @@ from typing import Literal, get_args
 MemoryPolicy = Literal["fifo", "random-frame", "reservoir", "random-token", "unbounded"]
 MEMORY_POLICIES: tuple[str, ...] = get_args(MemoryPolicy)
 AFFINITIES = ("l2", "dot")
+BURN_IN_ORDERS = ("priority", "stcnbuf", "stcnbuf-in-order")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One run of multi-scale testing: the shorter side in pixels, and the kernelised memory's sigma (0: none)."""
+
+    resolution: int
+    kernel_sigma: float = 0.0
+
+
+def parse_scales(text: str) -> tuple[Scale, ...]:
+    """ "480,600:7" -> runs at 480 and at 600, the latter with a kernelised memory. Raises ValueError."""
+    scales = []
+    for part in filter(None, text.split(",")):
+        side, _, sigma = part.partition(":")
+        try:
+            scale = Scale(int(side), float(sigma or 0))
+        except ValueError:
+            scale = Scale(0)
+        if scale.resolution < 16 or not 0 <= scale.kernel_sigma < float("inf"):
+            raise ValueError(f"--scales {text}: {part!r} is not a shorter side in pixels, as in 480,600:7")
+        scales.append(scale)
+    if len(set(scales)) < len(scales):
+        raise ValueError(f"--scales {text} names a run twice")
+    return tuple(scales)
 
 
 @dataclass(frozen=True)
@@ -24,7 +50,21 @@ class OfflineSettings:
     affinity: Literal["l2", "dot"] = "l2"
     exclude_own: bool = True  # a frame never reads its own unpinned slot
     region_decoding: bool = False  # decode only where the memory says that an object can be
+    second_opinion: bool = False  # also segment with another part of the memory, for a score; masks stay as they are
     seed: int = 0
+    # Causal runs: which frames are memorised.
+    admission: Literal["every-nth", "adaptive"] = "every-nth"  # adaptive: EamStcn's motion-aware rule
+    additional_every: int = 25  # under adaptive: these frames too; 0 = none
+    memory_restart: bool = False  # memory_every counts anew from each prompted frame (STCN's generic protocol)
+    include_last: bool = False  # the ring is emptied when a frame is memorised: STCN's and STM's previous frame
+    # Every run.
+    confidence_gate: float = 0.0  # frames whose masks are less sure are not memorised
+    pin_prompts: bool = True  # otherwise given masks are memorised like any frame, and lost like any (stcnbuf)
+    burn_in_choice: Literal["uniform", "motion"] = "uniform"  # motion: EamStcn's image part weighs the frames
+    burn_in_order: Literal["priority", "stcnbuf", "stcnbuf-in-order"] = "priority"
+    kernel_sigma: float = 0.0  # kernelised memory, feature pixels; 0 = none
+    scales: str = ""  # "480,600:7": runs whose probabilities are averaged, each with its kernel_sigma
+    flip: bool = False  # each of them also mirrored
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -34,7 +74,9 @@ class OfflineSettings:
             ("recent_frames", 0),
             ("group_frames", 1),
             ("segment_frames", 1),
-            ("top_k", 1),
+            ("top_k", 0),
+            ("additional_every", 0),
+            ("kernel_sigma", 0),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(self, name)}")
@@ -44,6 +86,24 @@ class OfflineSettings:
             raise ValueError(f"--memory-policy is one of {', '.join(MEMORY_POLICIES)}, not {self.memory_policy}")
         if self.affinity not in AFFINITIES:
             raise ValueError(f"--affinity is one of {', '.join(AFFINITIES)}, not {self.affinity}")
+        for name, known in (
+            ("admission", ("every-nth", "adaptive")),
+            ("burn_in_choice", ("uniform", "motion")),
+            ("burn_in_order", BURN_IN_ORDERS),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"--{name.replace('_', '-')} is one of {', '.join(known)}, not {getattr(self, name)}")
+        if not 0 <= self.confidence_gate <= 1:
+            raise ValueError(f"--confidence-gate is a probability from 0 (off) to 1, not {self.confidence_gate}")
+        if self.include_last and not self.recent_frames:
+            raise ValueError("--include-last keeps the frame before in the ring: give --recent-frames 1 or more")
+        if self.kernel_sigma and not self.top_k:
+            raise ValueError("--kernel-sigma works on the best matches: give --top-k 1 or more")
+        if self.burn_in_order != "priority" and self.burn_in_frames != 0:
+            raise ValueError(f"--burn-in-order {self.burn_in_order} visits every frame: give --burn-in-frames all")
+        parse_scales(self.scales)
+        if self.second_opinion and not self.burn_in_passes:
+            raise ValueError("--second-opinion compares parts of the bank: a causal run (--burn-in-passes 0) has none")
         if self.segment_frames % self.group_frames:
             raise ValueError(
                 f"--segment-frames ({self.segment_frames}) must be a multiple of --group-frames ({self.group_frames})"

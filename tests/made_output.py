@@ -170,7 +170,9 @@ def made_row(video: MadeVideo, position: int, object_id: int) -> dict:
         "pts": frame * 512, "time_s": frame / 25, "height": SIZE[0], "width": SIZE[1],
         "rle_counts": mask.to_dict()["counts"], "area": int(mask.area()),
         "bbox_x": x, "bbox_y": y, "bbox_w": w, "bbox_h": h,
-        "score": 1.0 if position == 0 else 0.75, "is_prompt": position == 0,
+        "score": 1.0 if position == 0 else 0.75, "is_prompt": position == 0, "margin": 0.5, "edge_margin": 0.25,
+        "soft_iou": 0.5, "match_entropy": 0.75, "match_distance": 1.5, "second_opinion": None,
+        "doubt": 0.0 if position == 0 else (position * object_id % 10) / 10,
     }  # fmt: skip
 
 

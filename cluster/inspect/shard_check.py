@@ -139,7 +139,7 @@ class _Check:
         except ValueError as error:
             self._damaged(str(error))
             return None
-        if not file.schema_arrow.equals(masks_schema.SCHEMA, check_metadata=False):
+        if not masks_schema.is_complete(file.schema_arrow):
             self._damaged("its columns are not those of the masks table")
             return None
         texts = {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in metadata.items()}

@@ -187,14 +187,14 @@ def _shard_batches(shard: SourceShard, digest: RowsDigest) -> Iterator[pa.Record
     own, rows = RowsDigest(), 0
     try:
         with pq.ParquetFile(shard.path) as file:
-            if not file.schema_arrow.equals(masks_schema.SCHEMA, check_metadata=False):
+            if not masks_schema.is_complete(file.schema_arrow):
                 raise MergeError(f"{shard.name} has other columns than the masks table")
             for batch in file.iter_batches(BATCH_ROWS):
                 for row in digested(batch):
                     own.add(*row)
                     digest.add(*row)
                 rows += batch.num_rows
-                yield pa.RecordBatch.from_arrays(batch.columns, schema=PLAIN)
+                yield masks_schema.completed(batch)
     except (pa.ArrowException, OSError) as error:
         raise MergeError(f"{shard.name} is damaged ({error})") from error
     if (shard.metadata.get("rows"), shard.metadata.get("rows_sha256")) != (str(rows), own.hexdigest()):

@@ -10,7 +10,6 @@ from made_networks import moving_squares, random_network, square_labels
 
 from stcn_core.burn_in import BurnInChoice
 from stcn_core.masks import ObjectMask
-from stcn_core.memory import MemoryBank
 from stcn_core.network import STCN
 from stcn_core.offline import OfflineSegmenter
 from stcn_core.prompts import FramePrompts, PromptSet
@@ -344,10 +343,10 @@ def test_a_full_device_halves_the_batch_and_not_the_masks(network: STCN, monkeyp
     plain = dict(run.final_pass(enumerate(VIDEO)))
     segment = Propagation.segment
 
-    def crowded(self: Propagation, encoded: EncodedFrames, memory: MemoryBank, objects: Iterable[int]) -> torch.Tensor:
+    def crowded(self: Propagation, encoded: EncodedFrames, *rest: object, **more: object) -> torch.Tensor:
         if len(encoded.frames) > 2:
             raise torch.OutOfMemoryError("full")
-        return segment(self, encoded, memory, objects)
+        return segment(self, encoded, *rest, **more)
 
     monkeypatch.setattr(Propagation, "segment", crowded)
     halved = dict(run.final_pass(enumerate(VIDEO)))
@@ -355,7 +354,7 @@ def test_a_full_device_halves_the_batch_and_not_the_masks(network: STCN, monkeyp
     for frame, masks in plain.items():
         assert [(m.object_id, m.counts) for m in masks] == [(m.object_id, m.counts) for m in halved[frame]]
 
-    def full(*_: object) -> torch.Tensor:
+    def full(*_: object, **__: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("full")
 
     monkeypatch.setattr(Propagation, "segment", full)
