@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -198,10 +199,11 @@ def side_by_side(work: Callable[[Any], Any], items: Iterable[Any], threads: int 
     """`map` on several threads, for work that waits for storage. Never holds more than a few results ahead."""
     items = iter(items)
     with ThreadPoolExecutor(threads) as pool:
-        waiting = [pool.submit(work, item) for item, _ in zip(items, range(4 * threads), strict=False)]
+        # islice takes exactly as many as it gives: zip with a range would take one more, and drop it.
+        waiting = [pool.submit(work, item) for item in islice(items, 4 * threads)]
         while waiting:
             yield waiting.pop(0).result()
-            waiting += [pool.submit(work, item) for item, _ in zip(items, range(1), strict=False)]
+            waiting += [pool.submit(work, item) for item in islice(items, 1)]
 
 
 def video_units(plan: Iterable[PlannedUnit]) -> dict[str, list[PlannedUnit]]:

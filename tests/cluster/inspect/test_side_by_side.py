@@ -1,0 +1,27 @@
+"""Many small reads side by side: every item, once, in order."""
+
+import threading
+import time
+
+from cluster.inspect.inspection import side_by_side
+
+
+def test_every_item_comes_back_in_order_however_many_there_are():
+    for count in (0, 1, 7, 8, 9, 200):
+        assert list(side_by_side(lambda item: item * 2, range(count), threads=2)) == [2 * item for item in range(count)]
+
+
+def test_only_a_few_results_are_held_ahead():
+    taken, lock = [], threading.Lock()
+
+    def items():
+        for item in range(100):
+            with lock:
+                taken.append(item)
+            yield item
+
+    results = side_by_side(lambda item: item, items(), threads=2)
+    assert next(results) == 0
+    time.sleep(0.05)
+    assert len(taken) <= 9
+    assert list(results) == list(range(1, 100))
