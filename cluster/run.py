@@ -18,6 +18,7 @@ from cluster.deadline import STALL_SECONDS, Deadline
 from cluster.driver import Driver, DriverSettings
 from cluster.exit_codes import ExitCode
 from cluster.finalise import delete_bank, finalise_failed, finalise_video, row_name
+from cluster.kept_manifest import keep_manifest
 from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
 from cluster.planning import plan_run
@@ -25,6 +26,7 @@ from cluster.progress import Progress, Standing
 from cluster.progress_file import ProgressFile
 from cluster.ray_session import connect
 from cluster.resume import TABLES, OutputState, Todo, sort_out
+from cluster.reuse import check_source, reuse_shards
 from cluster.second_chance import to_retry
 from cluster.segmenter import Segmenters
 from cluster.stop_policy import allowed_drain
@@ -53,6 +55,8 @@ class RunRequest:
     stall_seconds: float = STALL_SECONDS
     decoder_seconds: float = DECODER_SECONDS
     job_seconds: float | None = None
+    reuse: str | None = None  # an earlier output whose shards are taken over where their unit ids are the same
+    reuse_options: dict = field(default_factory=dict, repr=False)
     retry_failed: str | None = None  # None = no, "" = all, otherwise one error class
     failed_videos_exit: int = int(ExitCode.FAILED_VIDEOS)
     ram_bytes: int = 1 << 30
@@ -89,9 +93,17 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     storage = Storage(request.output, request.output_options)
     probe = storage.probe()
     say(probe.message)
+    if request.reuse:
+        source = Storage(request.reuse, request.reuse_options)
+        check_source(source, storage, config)  # before anything is written
     lock_config(storage, config)
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
     units = plan_run(storage, rows, config, request.input_options, set(state.published), say)
+    keep_manifest(storage, rows)
+    if request.reuse:
+        found = reuse_shards(source, storage, units, config, state.published, say)
+        say("\n".join((*found.notes, f"took over {found.shards} shard(s) of {found.videos} whole video(s)")))
+        state = OutputState.of(name for table in TABLES for name in storage.list(table))
     todo = sort_out(units, state, to_retry(storage, state, request.retry_failed))
     _catch_up(storage, todo, state, config, say)
     say(_describe(todo))

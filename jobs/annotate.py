@@ -16,10 +16,12 @@ from cluster.stores.source import list_manifest_rows, read_source
 from cluster.workbench import offline_settings
 from jobs.arguments import options
 from jobs.messages import refuse, say
+from jobs.policy_arguments import add_policies
+from jobs.presets import PRESETS, PresetParser, preset_lines
 from schemas.manifest import VideoRow, parse_manifest
 from schemas.run_config import RunConfig
 from schemas.urls import file_name, parent, public_url
-from stcn_core.settings import MEMORY_POLICIES, OfflineSettings
+from stcn_core.settings import MEMORY_POLICIES, OfflineSettings, parse_scales
 
 MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
 
@@ -36,10 +38,10 @@ Exit codes: 0 all done, 1 internal error, 2 bad arguments or manifest, 3 finishe
 def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     """The command line. `--help` is the contract. output_needed: False for a dry run."""
     default = OfflineSettings()
-    p = argparse.ArgumentParser(
+    p = PresetParser(
         prog="python -m jobs.annotate",
         description=__doc__,
-        epilog=EPILOG,
+        epilog=f"{EPILOG}\n{preset_lines()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--manifest", required=True, help="JSONL, CSV or Parquet on any fsspec URL, or a folder or glob")
@@ -53,6 +55,11 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     work.add_argument("--address", help="Ray cluster; default: the job's own, a live one here, or a new local one")
     work.add_argument("--only", action="append", metavar="VIDEO_ID", help="just this video (may be repeated)")
     work.add_argument("--limit", type=_positive, help="just the first N videos of the manifest")
+    work.add_argument(
+        "--reuse",
+        metavar="OUT",
+        help="an earlier output: videos whose file, prompts and settings are the same are copied, not done again",
+    )
     work.add_argument("--retry-failed", nargs="?", const="", metavar="CLASS", help="try failed videos again")
     work.add_argument(
         "--drain-seconds", type=_not_negative, default=30.0, help="after SIGTERM or Ctrl-C (default %(default)g)"
@@ -77,8 +84,10 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         "--ram-mib", type=_positive, default=1024, help="burn-in frames in RAM per actor; more go to disk"
     )
     work.add_argument("--input-options", type=options, default={}, metavar="JSON", help="fsspec options for reading")
+    work.add_argument("--reuse-options", type=options, metavar="JSON", help="of --reuse (default: --output-options)")
     work.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options for writing")
     masks = p.add_argument_group("settings that change masks (locked by the first run into an output folder)")
+    masks.add_argument("--preset", choices=PRESETS, help="a known system's settings (see below)")
     masks.add_argument("--resolution", type=_positive, default=480, help="shorter side for the network (default 480)")
     masks.add_argument("--start", type=_frame, help="first frame")
     masks.add_argument("--end", type=_frame, help="frame to stop before")
@@ -95,7 +104,9 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     masks.add_argument("--recent-frames", type=int, default=default.recent_frames, help="ring (default %(default)d)")
     masks.add_argument("--group-frames", type=int, default=default.group_frames, help="per read (default %(default)d)")
     masks.add_argument("--segment-frames", type=int, help="the ring is rebuilt every N frames (default about 1000)")
-    masks.add_argument("--top-k", type=int, default=default.top_k, help="matches per pixel (default %(default)d)")
+    masks.add_argument(
+        "--top-k", type=_frames_or_all, default=default.top_k, help="matches per pixel, or all (default %(default)d)"
+    )
     masks.add_argument("--affinity", choices=("l2", "dot"), default=default.affinity, help="dot is STM's")
     masks.add_argument(
         "--exclude-own",
@@ -116,8 +127,13 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         help="segment every frame with another part of the memory too: a better score of doubt, the same masks; "
         "the final pass takes about twice as long (default: no)",
     )
+    add_policies(masks)
     masks.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     masks.add_argument("--seed", type=int, default=0)
+    masks.add_argument(
+        "--clean", type=_steps, default="", metavar="STEPS", help="mask clean-up, in order, e.g. close,largest,holes=64: "
+        + ", ".join(STEPS) + " (default: none)"
+    )  # fmt: skip
     return p
 
 
@@ -138,6 +154,9 @@ def main(argv: list[str] | None = None) -> int:
         say("no --checkpoint given: using the bundled small network, which is far below the official weights")
     for note in notes:
         say(f"checkpoint: {note}")
+    unfilled = [row.unfilled for row in rows if row.unfilled]
+    if unfilled:
+        say(f"{sum(unfilled)} suggested prompts of {len(unfilled)} videos are not filled in: these are left out")
     request = RunRequest(
         output=args.output,
         segmenters=StcnSegmenters(args.checkpoint),
@@ -151,6 +170,8 @@ def main(argv: list[str] | None = None) -> int:
         # A decoder's process is watched by its actor, which outlives it: it must give up before the driver does.
         decoder_seconds=min(DECODER_SECONDS, args.stall_seconds / 2),
         job_seconds=args.job_hours * 3600 if args.job_hours else None,
+        reuse=args.reuse,
+        reuse_options=args.output_options if args.reuse_options is None else args.reuse_options,
         retry_failed=args.retry_failed,
         failed_videos_exit=args.failed_videos_exit,
         ram_bytes=args.ram_mib << 20,
@@ -189,6 +210,8 @@ def run_config(args: argparse.Namespace, checkpoint: str, sha256: str) -> RunCon
     """The settings that affect masks. Raises ValueError that names the option."""
     fields = set(RunConfig.__dataclass_fields__) - {"checkpoint", "checkpoint_sha256"}
     chosen = {name: getattr(args, name) for name in fields}
+    if chosen["scales"]:
+        chosen["resolution"] = max(scale.resolution for scale in parse_scales(chosen["scales"]))  # frames are decoded so
     if chosen["segment_frames"] is None:
         group = max(1, args.group_frames)
         chosen["segment_frames"] = -(-OfflineSettings().segment_frames // group) * group

@@ -8,7 +8,7 @@ from schemas.manifest_values import Wrong, as_label, as_labels, as_text, as_whol
 from schemas.problem import Problem
 from schemas.prompt import Prompt
 from schemas.prompt_record import FIELDS as PROMPT_FIELDS
-from schemas.prompt_record import read_prompt
+from schemas.prompt_record import SUGGESTED, read_prompt
 from schemas.urls import public_url, resolve, stem
 from schemas.video_row import VideoRow
 
@@ -16,6 +16,8 @@ from schemas.video_row import VideoRow
 FIELDS = ("video", "video_id", "prompts", "start", "end", "stride", "labels")
 FLAT = (*FIELDS, *PROMPT_FIELDS)
 FLAT_MARK = "\0flat"
+# Fields of a prompt that say when and who, but not what.
+PLACE_FIELDS = ("frame", "time", "object_id", "label", "complete")
 ID_BYTES = 200
 RANGE_FIELDS = {"start": (0, "the first frame is 0"), "end": (1, "it is exclusive"), "stride": (1, "1 is every frame")}
 
@@ -62,11 +64,28 @@ def read_row(number: int, record: object, base: str) -> tuple[VideoRow | None, l
         reason = f"end {end} is not after start {start or 0}"
         problems.append(Problem(number, "end", reason, "Give start < end (end itself is not part of the range)"))
     labels = take("labels", as_labels) or ()
+    record, unfilled = _without_unfilled(record)
     prompts, found = _prompts(number, record, flat, base)
     problems += found
     if video is None or video_id is None:
         return None, problems
-    return VideoRow(number, resolve(video, base), video_id, tuple(prompts), labels=labels, **values), problems
+    row = VideoRow(number, resolve(video, base), video_id, tuple(prompts), labels=labels, unfilled=unfilled, **values)
+    return row, problems
+
+
+def _without_unfilled(record: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The record without the suggestions of jobs.review that nobody has filled in, and how many these are."""
+    prompts = record.get("prompts")
+    if not isinstance(prompts, list):
+        return record, 0
+    kept = [prompt for prompt in prompts if not _is_unfilled(prompt)]
+    return {**record, "prompts": kept}, len(prompts) - len(kept)
+
+
+def _is_unfilled(prompt: object) -> bool:
+    if not isinstance(prompt, Mapping) or prompt.get(SUGGESTED) is None:
+        return False
+    return {key for key, value in prompt.items() if value is not None} <= {*PLACE_FIELDS, SUGGESTED}
 
 
 def _prompts(number: int, record: Mapping[str, Any], flat: bool, base: str) -> tuple[list[Prompt], list[Problem]]:
@@ -75,7 +94,7 @@ def _prompts(number: int, record: Mapping[str, Any], flat: bool, base: str) -> t
         if inline:
             return _prompt_list(number, [inline], "", base)
         if flat:
-            remedy = "Fill mask, rle or box with frame or time, or prompts with a JSON list"
+            remedy = "Fill mask, rle, box or points with frame or time, or detector, or prompts with a JSON list"
         else:
             remedy = 'Give "prompts": [{"frame": 0, "object_id": 1, "mask": "..."}]'
         return [], [Problem(number, "prompts", "no prompt is given", remedy)]
@@ -99,7 +118,7 @@ def _prompt_list(number: int, values: list, column: str, base: str) -> tuple[lis
             reason = f"it is {_kind(value)}, not an object"
             problems.append(Problem(number, place, reason, 'Write {"frame": 0, "object_id": 1, "mask": "..."}'))
             continue
-        value = {key: item for key, item in value.items() if item is not None}
+        value = {key: item for key, item in value.items() if item is not None and key != SUGGESTED}
         found = [unknown_key(number, place, key, PROMPT_FIELDS) for key in value if key not in PROMPT_FIELDS]
         prompt, wrongs = read_prompt(value, base)
         dot = "." if place else ""
@@ -114,8 +133,9 @@ def unknown_key(number: int, place: str, key: object, known: Iterable[str]) -> P
     """The problem of a key that means nothing here, with the likeliest right one."""
     known = list(known)
     column = f"{place}.{key}" if place else str(key)
-    if key in ("points", "detector", "classes", "max_objects"):
-        return Problem(number, column, "this kind of prompt is not supported here", "Give a mask, an rle or a box")
+    if key in ("text", "caption", "phrase"):
+        remedy = "Give a mask, an rle, a box, points, or a detector with classes"
+        return Problem(number, column, "there are no text prompts", remedy)
     close = difflib.get_close_matches(str(key), known, 1)
     remedy = f"Perhaps {close[0]!r} is meant" if close else f"Known are {', '.join(known)}"
     return Problem(number, column, "the name is unknown", remedy)

@@ -6,11 +6,17 @@ from typing import Any
 import numpy as np
 from rlemasklib import RLEMask
 
+from schemas.detector_values import as_detector, as_frames, as_names, as_points
 from schemas.manifest_values import Wrong, as_flag, as_label, as_number, as_text, as_time, as_whole, from_json, shown
-from schemas.prompt import Prompt, check_box
+from schemas.prompt import KINDS, Prompt, check_box
 from schemas.urls import resolve
 
-FIELDS = ("frame", "time", "object_id", "mask", "rle", "box", "label", "complete")
+FIELDS = (
+    "frame", "time", "object_id", "mask", "rle", "box", "label", "complete", "points", "absent", "detector", "classes",
+    "max_objects", "min_score", "matching", "frames", "candidates", "detector_sha256",
+)  # fmt: skip
+SUGGESTED = "suggested"  # what jobs.review says of a prompt that it suggests: for a person to read
+PLACES = ("frame", "time", "frames", "candidates")
 LOSSY = (".jpg", ".jpeg", ".webp", ".mp4", ".gif")
 
 
@@ -30,28 +36,45 @@ def read_prompt(record: Mapping[str, Any], base: str) -> tuple[Prompt | None, li
             wrongs.append((name, (wrong.reason, wrong.remedy)))
             return None
 
-    if ("frame" in record) == ("time" in record):
-        reason = "frame and time are both given" if "frame" in record else "neither frame nor time is given"
+    kinds = [name for name in KINDS if name in record]
+    if len(kinds) != 1 and (kinds or "detector" not in record):
+        reason = f"{' and '.join(kinds)} are given together" if kinds else f"none of {', '.join(KINDS)} and detector is"
+        wrongs.append(("", (reason if kinds else f"{reason} given", "Give exactly one of them")))
+    alone = not kinds and "detector" in record
+    places = [name for name in PLACES if name in record]
+    if len(places) > 1 or (not places and not alone):
+        reason = f"{' and '.join(places)} are both given" if places else "neither frame nor time is given"
         wrongs.append(("", (reason, 'Give one of them: "frame" from 0, or "time" in seconds')))
-    kinds = [name for name in ("mask", "rle", "box") if name in record]
-    if len(kinds) != 1:
-        reason = f"{' and '.join(kinds)} are given together" if kinds else "none of mask, rle and box is given"
-        wrongs.append(("", (reason, "Give exactly one of them")))
-    frame = take("frame", lambda value: as_whole(value, 0, "the first frame is 0"))
-    time_s = take("time", as_time)
-    object_id = take("object_id", lambda value: as_whole(value, 1, "0 is the background"))
-    mask = take("mask", _as_mask)
-    rle = take("rle", _as_rle)
-    box = take("box", _as_box)
-    label = take("label", as_label)
-    complete = take("complete", as_flag)
+    values = {
+        "frame": take("frame", lambda value: as_whole(value, 0, "the first frame is 0")),
+        "time_s": take("time", as_time),
+        "object_id": take("object_id", lambda value: as_whole(value, 1, "0 is the background")),
+        "mask": take("mask", _as_mask),
+        "rle": take("rle", _as_rle),
+        "box": take("box", _as_box),
+        "label": take("label", as_label),
+        "complete": bool(take("complete", as_flag)),
+        "points": take("points", as_points),
+        "absent": bool(take("absent", as_flag)),
+        "detector": take("detector", as_detector),
+        "classes": take("classes", as_names),
+        "max_objects": take("max_objects", lambda value: as_whole(value, 1, "it is how many are taken")),
+        "min_score": take("min_score", as_number),
+        "matching": take("matching", as_text),
+        "frames": take("frames", as_frames),
+        "candidates": take("candidates", lambda value: as_whole(value, 1, "it is how many frames are looked at")),
+        "detector_sha256": take("detector_sha256", as_text),
+    }
     if wrongs:
         return None, wrongs
-    if isinstance(mask, tuple):
-        mask, rle = None, mask
-    if mask is not None:
-        mask = resolve(mask, base)
-    return Prompt(frame, time_s, object_id, mask, rle, box, label, bool(complete)), []
+    if isinstance(values["mask"], tuple):
+        values["mask"], values["rle"] = None, values["mask"]
+    if values["mask"] is not None:
+        values["mask"] = resolve(values["mask"], base)
+    try:
+        return Prompt(**values), []
+    except ValueError as error:
+        return None, [("", (str(error), "Give a mask, rle, box, points, absent or a detector, as README shows"))]
 
 
 def _as_mask(value: Any) -> str | tuple[int, int, bytes]:

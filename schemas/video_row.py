@@ -11,6 +11,7 @@ class VideoRow:
 
     row is 1-based as the user counts: the line of a JSONL file, the row that a spreadsheet shows of a CSV file (its
     header is row 1), the row of a Parquet file; of merged rows the first. end is exclusive. None: the run's default.
+    unfilled: suggested prompts (jobs.review) that nobody has filled in; they are no part of `prompts`.
     """
 
     row: int
@@ -21,6 +22,7 @@ class VideoRow:
     end: int | None = None
     stride: int | None = None
     labels: tuple[tuple[int, str], ...] = ()
+    unfilled: int = 0
 
     def label_of(self, object_id: int) -> str | None:
         """The object's label from `labels`, or else from its prompts."""
