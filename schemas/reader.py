@@ -3,6 +3,8 @@
 import heapq
 import weakref
 from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,15 +16,133 @@ from rlemasklib import RLEMask
 from schemas import masks, metadata, videos
 from schemas.urls import public_url
 
-COLUMNS = ["video_id", "object_id", "frame_index", "height", "width", "rle_counts"]
+COLUMNS = (
+    "frame_index", "object_id", "height", "width", "rle_counts", "area",
+    "bbox_x", "bbox_y", "bbox_w", "bbox_h", "score", "is_prompt",
+)  # fmt: skip
+ROWS_AT_A_TIME = 256
 
 
-class _Row(NamedTuple):
+class MaskRow(NamedTuple):
+    """One row of `masks`; counts is COCO's compressed run-length code, box is x, y, w, h in pixels."""
+
     frame: int
     object_id: int
     height: int
     width: int
     counts: bytes
+    area: int
+    box: tuple[int, int, int, int]
+    score: float
+    is_prompt: bool
+
+    def decode(self) -> np.ndarray:
+        """uint8 [height, width] of 0 and 1. Raises ValueError for counts that do not fit the size."""
+        mask = RLEMask.from_dict({"size": [self.height, self.width], "counts": self.counts})
+        return mask.to_array(order="C")
+
+
+def read_masks(
+    out: str, video_id: str | None = None, options: Mapping[str, Any] | None = None, *, filesystem: Any = None
+) -> Iterator[tuple[int, dict[int, np.ndarray]]]:
+    """Yields (frame_index, {object_id: uint8 [H, W] of 0 and 1}) in frame order, of every frame with a mask.
+
+    out is the output folder (any fsspec URL), options its storage options; with an fsspec `filesystem` of your own, out
+    is a path in it. Frames on which nothing is visible are not yielded. video_id may be left out where `out` holds one
+    video. Works at any moment of a run: whole units only.
+
+    Raises FileNotFoundError where there are no shards, LookupError where the video is not there or has failed or
+    cannot be chosen, ValueError for shards of another schema or major version, with a mask that lies twice, or with
+    RLE counts that do not decode.
+    """
+    return _decoded(open_masks(out, video_id, options, filesystem=filesystem))
+
+
+def _decoded(video: "VideoMasks") -> Iterator[tuple[int, dict[int, np.ndarray]]]:
+    for frame, rows in video.frames():
+        found = {}
+        for row in rows:
+            try:
+                found[row.object_id] = row.decode()
+            except ValueError as error:
+                place = f"object {row.object_id} of {video.video_id} on frame {frame}"
+                raise ValueError(f"{video.shown}: the mask of {place} is damaged: {error}") from error
+        yield frame, found
+
+
+def open_masks(
+    out: str, video_id: str | None = None, options: Mapping[str, Any] | None = None, *, filesystem: Any = None
+) -> "VideoMasks":
+    """The rows of a video's masks, not decoded. Arguments and errors are those of `read_masks`."""
+    fs, root = connected(out, options, filesystem)
+    shown = public_url(out).rstrip("/")
+    names = _parquet_files(fs, f"{root}/masks")
+    if not names:
+        raise FileNotFoundError(f"{shown}/masks holds no Parquet files: give the --output of an annotate run")
+    finished = _finished(fs, root, video_id)
+    if video_id is None:
+        shards = [_Shard(fs, name, _shown(shown, name)) for name in names]
+        failed = {name for name, row in finished.items() if row["status"] == videos.FAILED}
+        found = sorted(set().union(*(shard.video_ids() for shard in shards)) - failed)
+        if len(found) != 1:
+            some = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+            raise LookupError(f"{shown} holds masks of {len(found)} videos ({some}): say which with video_id")
+        return VideoMasks(shards, found[0], shown)
+    row = finished.get(video_id)
+    if row is not None and row["status"] == videos.FAILED:
+        raise LookupError(f"{video_id!r} in {shown} failed: {row['message']}")
+    shards = [_Shard(fs, name, _shown(shown, name)) for name in _names_of(fs, root, names, video_id, row)]
+    if row is None and not any(video_id in shard.video_ids() for shard in shards):
+        raise LookupError(f"{shown} holds no masks of {video_id!r}")
+    return VideoMasks(shards, video_id, shown)
+
+
+class VideoMasks:
+    """A video's rows of `masks`, read as they are asked for; several passes are allowed. shown: for messages."""
+
+    def __init__(self, shards: list["_Shard"], video_id: str, shown: str):
+        self.video_id, self.shown = video_id, shown
+        self._shards = shards
+
+    def frames(self) -> Iterator[tuple[int, list[MaskRow]]]:
+        """(frame, its rows in order of object ids) in frame order, of every frame with a mask. Raises ValueError."""
+        for shards in self._batches():
+            streams = [shard.rows(self.video_id, object_id) for shard, ids in shards for object_id in ids]
+            merged = heapq.merge(*streams, key=attrgetter("frame", "object_id"))
+            for frame, group in groupby(merged, key=attrgetter("frame")):
+                rows = list(group)
+                for one, two in zip(rows, rows[1:], strict=False):
+                    if one.object_id == two.object_id:
+                        what = f"{self.video_id} has two masks of object {one.object_id} on frame {frame}"
+                        raise ValueError(f"{self.shown}: {what}")
+                yield frame, rows
+            for shard, _ in shards:
+                shard.close()
+
+    def track(self, object_id: int) -> Iterator[MaskRow]:
+        """The rows of one object in frame order; none where it is nowhere visible."""
+        for shards in self._batches():
+            streams = [shard.rows(self.video_id, object_id) for shard, ids in shards if object_id in ids]
+            yield from heapq.merge(*streams, key=attrgetter("frame"))
+            for shard, _ in shards:
+                shard.close()
+
+    def _batches(self) -> Iterator[list[tuple["_Shard", list[int]]]]:
+        """Shards with the ids of their objects, in order of frames; those whose frames overlap come together.
+
+        The segments of a long video do not overlap: only one of them is held at a time.
+        """
+        parts = [(shard, *part) for shard in self._shards if (part := shard.part(self.video_id)) is not None]
+        batch: list[tuple[_Shard, list[int]]] = []
+        end = -1
+        for shard, first, last, ids in sorted(parts, key=lambda part: part[1:3]):
+            if batch and first > end:
+                yield batch
+                batch = []
+            batch.append((shard, ids))
+            end = max(end, last)
+        if batch:
+            yield batch
 
 
 class _Group:
@@ -33,107 +153,70 @@ class _Group:
         self.table = table
 
 
-def read_masks(
-    out: str, video_id: str | None = None, options: Mapping[str, Any] | None = None
-) -> Iterator[tuple[int, dict[int, np.ndarray]]]:
-    """Yields (frame_index, {object_id: uint8 [H, W] of 0 and 1}) in frame order, of every frame with a mask.
-
-    out is the output folder (any fsspec URL), options its storage options. Frames on which nothing is visible are
-    not yielded. video_id may be left out where `out` holds one video. Works at any moment of a run: whole units only.
-
-    Raises FileNotFoundError where there are no shards, LookupError where the video is not there or has failed or
-    cannot be chosen, ValueError for shards of another schema or major version, with a mask that lies twice, or with
-    RLE counts that do not decode.
-    """
-    import fsspec
-
-    fs, root = fsspec.core.url_to_fs(out, **{"use_listings_cache": False, **(options or {})})
-    shown = public_url(out).rstrip("/")
-    shards = [
-        _Shard(fs, path, f"{shown}/masks/{path.rpartition('/')[2]}") for path in _shards(fs, root, shown, video_id)
-    ]
-    finished = _finished(fs, root, video_id)
-    if video_id is None:
-        failed = {name for name, (status, _) in finished.items() if status == videos.FAILED}
-        found = sorted(set().union(*(shard.video_ids() for shard in shards)) - failed)
-        if len(found) != 1:
-            names = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-            raise LookupError(f"{shown} holds masks of {len(found)} videos ({names}): say which with video_id")
-        video_id = found[0]
-    elif video_id in finished:
-        status, message = finished[video_id]
-        if status == videos.FAILED:
-            raise LookupError(f"{video_id!r} in {shown} failed: {message}")
-    elif not any(video_id in shard.video_ids() for shard in shards):
-        raise LookupError(f"{shown} holds no masks of {video_id!r}")
-    return _frames(shards, video_id, shown)
-
-
-def _frames(shards: list["_Shard"], video_id: str, shown: str) -> Iterator[tuple[int, dict[int, np.ndarray]]]:
-    streams = [stream for shard in shards for stream in shard.streams(video_id)]
-    frame, found = -1, {}
-    for row in heapq.merge(*streams, key=lambda row: (row.frame, row.object_id)):
-        if row.frame != frame:
-            if found:
-                yield frame, found
-            frame, found = row.frame, {}
-        if row.object_id in found:
-            raise ValueError(f"{shown}: {video_id} has two masks of object {row.object_id} on frame {frame}")
-        try:
-            mask = RLEMask.from_dict({"size": [row.height, row.width], "counts": row.counts})
-        except ValueError as error:
-            place = f"object {row.object_id} of {video_id} on frame {frame}"
-            raise ValueError(f"{shown}: the mask of {place} is damaged: {error}") from error
-        found[row.object_id] = mask.to_array(order="C")
-    if found:
-        yield frame, found
-
-
 class _Shard:
     def __init__(self, fs: Any, path: str, shown: str):
         self._fs, self._path, self._shown = fs, path, shown
         self._groups: weakref.WeakValueDictionary[tuple[int, str], _Group] = weakref.WeakValueDictionary()
         self._file: pq.ParquetFile | None = None
+        self._parts: dict[str, tuple[int, int, dict[int, list[int]]] | None] = {}
 
     def video_ids(self) -> set[str]:
         """All videos in the shard."""
         footer, found = self._open().metadata, set()
-        column = masks.SCHEMA.get_field_index("video_id")
         for group in range(footer.num_row_groups):
-            statistics = footer.row_group(group).column(column).statistics
-            if statistics is not None and statistics.has_min_max and statistics.min == statistics.max:
-                found.add(statistics.min)
+            low, high = _range(footer, group, "video_id")
+            if low is not None and low == high:
+                found.add(low)
             else:
                 found.update(self._open().read_row_group(group, ["video_id"])["video_id"].unique().to_pylist())
+        self.close()
         return found
 
-    def streams(self, video_id: str) -> list[Iterator[_Row]]:
-        """One stream per object of the video, each in frame order."""
-        ids: dict[int, list[int]] = {}
-        file = self._open()
-        column = masks.SCHEMA.get_field_index("video_id")
-        for group in range(file.metadata.num_row_groups):
-            statistics = file.metadata.row_group(group).column(column).statistics
-            if statistics is not None and statistics.has_min_max and not statistics.min <= video_id <= statistics.max:
-                continue  # a compacted shard holds many videos
-            table = file.read_row_group(group, ["video_id", "object_id"])
-            mine = table.filter(pc.equal(table["video_id"], video_id))["object_id"]
-            for object_id in mine.unique().to_pylist():
-                ids.setdefault(object_id, []).append(group)
-        return [self._rows(video_id, object_id, groups) for object_id, groups in ids.items()]
+    def part(self, video_id: str) -> tuple[int, int, list[int]] | None:
+        """(first frame, last frame, object ids) of what the shard has of the video, the frames by its statistics at
+        most; None where it has nothing."""
+        if video_id not in self._parts:
+            self._parts[video_id] = self._part(video_id)
+            self.close()
+        part = self._parts[video_id]
+        return None if part is None else (part[0], part[1], list(part[2]))
 
-    def _rows(self, video_id: str, object_id: int, groups: list[int]) -> Iterator[_Row]:
-        for number in groups:
+    def rows(self, video_id: str, object_id: int) -> Iterator[MaskRow]:
+        """The video's rows of an object that `part` names, in the order of the file."""
+        for number in self._parts[video_id][2][object_id]:
             group = self._group(number, video_id)
-            for row in np.flatnonzero(group.object_ids == object_id).tolist():
-                values = (group.table[name][row].as_py() for name in ("frame_index", "height", "width", "rle_counts"))
-                frame, height, width, counts = values
-                yield _Row(frame, object_id, height, width, counts)
+            mine = np.flatnonzero(group.object_ids == object_id)
+            for start in range(0, len(mine), ROWS_AT_A_TIME):
+                found = group.table.take(mine[start : start + ROWS_AT_A_TIME]).to_pydict()
+                for row in zip(*(found[name] for name in COLUMNS), strict=True):
+                    yield MaskRow(*row[:6], row[6:10], *row[10:])
+
+    def close(self) -> None:
+        """Lets go of the file; it is opened again when it is needed."""
+        if self._file is not None:
+            self._file.close(force=True)
+            self._file = None
+
+    def _part(self, video_id: str) -> tuple[int, int, dict[int, list[int]]] | None:
+        file, frames = self._open(), []
+        ids: dict[int, list[int]] = {}
+        for group in range(file.metadata.num_row_groups):
+            low, high = _range(file.metadata, group, "video_id")
+            if low is not None and not low <= video_id <= high:
+                continue  # a compacted shard holds many videos
+            table = file.read_row_group(group, ["video_id", "object_id", "frame_index"])
+            mine = table.filter(pc.equal(table["video_id"], video_id))
+            for object_id in mine["object_id"].unique().to_pylist():
+                ids.setdefault(object_id, []).append(group)
+            if mine.num_rows:
+                span = pc.min_max(mine["frame_index"]).as_py()
+                frames += [span["min"], span["max"]]
+        return (min(frames), max(frames), ids) if frames else None
 
     def _group(self, number: int, video_id: str) -> _Group:
         group = self._groups.get((number, video_id))
         if group is None:
-            table = self._open().read_row_group(number, COLUMNS)
+            table = self._open().read_row_group(number, ["video_id", *COLUMNS])
             group = _Group(table.filter(pc.equal(table["video_id"], video_id)).combine_chunks())
             self._groups[number, video_id] = group
         return group
@@ -142,27 +225,44 @@ class _Shard:
         if self._file is None:
             try:
                 self._file = pq.ParquetFile(self._fs.open(self._path, "rb"))
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{self._shown} is lost. See python -m jobs.verify.") from error
             except pa.ArrowInvalid as error:
                 raise ValueError(f"{self._shown} is not a Parquet file: {error}") from error
             metadata.check_metadata(self._file.schema_arrow.metadata, masks.NAME, masks.VERSION, self._shown)
         return self._file
 
 
-def _shards(fs: Any, root: str, shown: str, video_id: str | None) -> list[str]:
-    """Paths of the shards, or those that the plan names for the video (saves reading every footer)."""
-    paths = _parquet_files(fs, f"{root}/masks")
-    if not paths:
-        raise FileNotFoundError(f"{shown}/masks holds no Parquet files: give the --output of an annotate run")
-    if video_id is None:
-        return paths
+def connected(out: str, options: Mapping[str, Any] | None = None, filesystem: Any = None) -> tuple[Any, str]:
+    """(filesystem, path of the output in it without a slash at its end). Listings are not cached."""
+    if filesystem is not None:
+        return filesystem, filesystem._strip_protocol(out).rstrip("/")
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(out, **{"use_listings_cache": False, **(options or {})})
+    return fs, root.rstrip("/")
+
+
+def _range(footer: pq.FileMetaData, group: int, column: str) -> tuple[Any, Any]:
+    """Smallest and largest value of a column in a row group by its statistics; (None, None) without any."""
+    statistics = footer.row_group(group).column(footer.schema.names.index(column)).statistics
+    if statistics is None or not statistics.has_min_max:
+        return None, None
+    return statistics.min, statistics.max
+
+
+def _names_of(fs: Any, root: str, names: list[str], video_id: str, row: Mapping[str, Any] | None) -> list[str]:
+    """The files that the video's row, or else the plan, names for it: saves reading every footer."""
+    if row is not None and row["shards"]:
+        return [f"{root}/masks/{shard['unit_id']}.parquet" for shard in row["shards"]]
     try:
         with fs.open(f"{root}/_run/plan.parquet", "rb") as file:
             plan = pq.read_table(file, columns=["unit_id", "video_id"])
     except (OSError, pa.ArrowException):
-        return paths
+        return names
     units = set(plan.filter(pc.equal(plan["video_id"], video_id))["unit_id"].to_pylist())
-    planned = [path for path in paths if path.rpartition("/")[2].removesuffix(".parquet") in units]
-    return planned or paths
+    planned = [name for name in names if name.rpartition("/")[2].removesuffix(".parquet") in units]
+    return planned or names
 
 
 def _parquet_files(fs: Any, folder: str) -> list[str]:
@@ -173,14 +273,18 @@ def _parquet_files(fs: Any, folder: str) -> list[str]:
     return sorted(name for name in names if name.endswith(".parquet") and name.rpartition("/")[2][:1] not in "._")
 
 
-def _finished(fs: Any, root: str, video_id: str | None) -> dict[str, tuple[str, str | None]]:
-    """Video id -> (status, message) from the `videos` table, of one video or all."""
-    found: dict[str, tuple[str, str | None]] = {}
+def _shown(out: str, path: str) -> str:
+    return f"{out}/masks/{path.rpartition('/')[2]}"
+
+
+def _finished(fs: Any, root: str, video_id: str | None) -> dict[str, dict[str, Any]]:
+    """Video id -> row of `videos` (video_id, status, message, shards), of one video or all."""
+    found: dict[str, dict[str, Any]] = {}
     one = f"{root}/videos/{videos.file_name(video_id)}" if video_id is not None else None
     paths = [one] if one is not None and fs.exists(one) else _parquet_files(fs, f"{root}/videos")
     for path in paths:
         with fs.open(path, "rb") as file:
-            table = pq.read_table(file, columns=["video_id", "status", "message"])
+            table = pq.read_table(file, columns=["video_id", "status", "message", "shards"])
         for row in table.to_pylist():
-            found[row["video_id"]] = (row["status"], row["message"])
+            found[row["video_id"]] = row
     return found

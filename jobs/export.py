@@ -1,0 +1,276 @@
+"""Export masks into the formats of other tools. jobs.import_masks is the way back.
+
+    python -m jobs.export --masks OUT --format davis --to DIR
+    python -m jobs.export --masks s3://bucket/masks --format youtube-vis --to s3://bucket/vis --only dog --only cat
+
+All finished videos, or those of --only. Videos are streamed: the masks of a long one are never in memory together. The
+last line says what the format could not hold, and how often. Names of videos become names of files with every
+character that a file system might take amiss written as %XX.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cluster.exit_codes import ExitCode
+from cluster.frames.image_folder import SUFFIXES, natural_key
+from cluster.inspect.inspection import Unreadable, read_plan, side_by_side
+from cluster.stores.remote import connect, entry_name, list_folder
+from cluster.stores.storage import Storage
+from cluster.stores.storage_errors import explained
+from jobs.arguments import options, positive, usual_processes
+from jobs.messages import refuse, say
+from schemas.convert.exchange import ExportSettings, OutFile
+from schemas.convert.formats import FORMATS, described
+from schemas.convert.losses import Losses
+from schemas.convert.output import FinishedVideo, MasksOutput
+from schemas.convert.video import ConvertError
+from schemas.urls import public_url
+
+EPILOG = f"""
+What is where, and what a format does not hold:
+
+{described()}
+
+Exit codes: 0 done, 2 bad arguments, something is in the way (see --overwrite), or OUT cannot be read.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. `--help` is the contract."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.export",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--masks", required=True, metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
+    p.add_argument("--format", required=True, choices=list(FORMATS), help="see below")
+    p.add_argument("--to", required=True, metavar="DIR", help="where the files go, on any fsspec URL")
+    p.add_argument("--only", action="append", metavar="VIDEO_ID", help="just this video (may be repeated)")
+    how = p.add_mutually_exclusive_group()
+    how.add_argument(
+        "--overwrite", action="store_true", help="replace what these videos have in DIR (default: refuse if anything)"
+    )
+    how.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="keep files that are there: goes on with an export that was stopped",
+    )
+    p.add_argument(
+        "--meta", metavar="JSON", help="davis: only the frames that this meta.json of YouTube-VOS lists, of its videos"
+    )
+    p.add_argument("--split", help="burst, sa-v: name of the split (default val, train)")
+    p.add_argument("--dataset", help="burst: name of the data set (default stcn-ray)")
+    p.add_argument(
+        "--frame-names",
+        choices=("source", "index"),
+        default="source",
+        help="source: as the images of the source are named, where it is a folder of images that can be listed; "
+        "index: after the frame's index (default %(default)s)",
+    )
+    p.add_argument("--threads", type=positive, metavar="N", help="default: one per core, 8 at most")
+    p.add_argument("--json", action="store_true", help="what was done as one JSON object")
+    p.add_argument("--masks-options", type=options, default={}, metavar="JSON", help="fsspec options of OUT")
+    p.add_argument("--to-options", type=options, default={}, metavar="JSON", help="fsspec options of DIR")
+    p.add_argument("--input-options", type=options, default={}, metavar="JSON", help="fsspec options of the sources")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, exports, prints. Returns the exit code."""
+    p = parser()
+    args = p.parse_args(argv)
+    if args.meta and args.format != "davis":
+        p.error("--meta is for --format davis")
+    if args.split and args.format not in ("burst", "sa-v"):
+        p.error("--split is for --format burst and sa-v")
+    if args.dataset and args.format != "burst":
+        p.error("--dataset is for --format burst")
+    try:
+        report = export(args)
+    except (OSError, LookupError, ValueError) as error:
+        # A LookupError shows its text in quotes.
+        shown = ConvertError(error.args[0]) if isinstance(error, LookupError) else error
+        return refuse(shown, ExitCode.BAD_ARGUMENTS)
+    print(json.dumps(report, indent=2) if args.json else _summary(report))
+    return ExitCode.DONE
+
+
+def export(args: argparse.Namespace) -> dict[str, Any]:
+    """Writes the files; returns what `--json` prints. Raises ConvertError and what storage raises."""
+    form, losses = FORMATS[args.format], Losses()
+    with explained(args.masks, "read"):
+        output = MasksOutput(args.masks, args.masks_options)
+        finished = output.finished()
+        objects = output.tracks()
+    meta = read_meta(args.meta) if args.meta else None
+    chosen, left_out = choose(finished, args.only, meta, output.shown)
+    left_out |= _unfinished(args, {video.video_id for video in finished})
+    target = Storage(args.to, args.to_options)
+    settings = ExportSettings(meta, args.split, args.dataset)
+    bar = tqdm(total=sum(video.masks for video in chosen), unit=" masks", desc="export", file=sys.stderr,
+               disable=not sys.stderr.isatty())  # fmt: skip
+    with bar, explained(args.masks, "read"):
+        videos = [
+            output.video(video, objects.get(video.video_id, ()), _images(video, args), bar.update) for video in chosen
+        ]
+        places = form.places(videos)
+        there = _there(target, places)
+        if there and not (args.overwrite or args.skip_existing):
+            raise ConvertError(
+                f"{target.url} has {len(there)} of the files already (such as {min(there)}): --overwrite replaces "
+                "them, --skip-existing keeps them, or give another --to"
+            )
+        kept = there if args.skip_existing else frozenset()
+        written, skipped, size = set(), 0, 0
+
+        def publish(file: OutFile) -> tuple[str, int]:
+            return file.name, _publish(target, file)
+
+        wanted = _not_kept(form.files(videos, settings, losses), kept)
+        for name, length in side_by_side(publish, wanted, args.threads or usual_processes()):
+            written.add(name)
+            size += length
+        for name in there - written - kept:
+            target.delete(name)
+    skipped = len(kept)
+    _tidy(target)
+    return {
+        "format": args.format,
+        "to": target.url,
+        "videos": len(videos),
+        "files": len(written),
+        "bytes": size,
+        "kept": skipped,
+        "left_out": left_out,
+        "not_held": losses.line(),
+    }
+
+
+def choose(
+    finished: Sequence[FinishedVideo], only: Sequence[str] | None, meta: dict[str, set[str]] | None, shown: str
+) -> tuple[list[FinishedVideo], dict[str, str]]:
+    """(videos to export, video id -> why not, of the others). Raises ConvertError where --only names one of these."""
+    unknown = sorted(set(only or ()) - {video.video_id for video in finished})
+    if unknown:
+        raise ConvertError(f"{shown} holds no finished video {unknown[0]!r}: check --only, or see jobs.status")
+    chosen, left_out = [], {}
+    for video in finished:
+        if only and video.video_id not in only:
+            continue
+        if video.failed:
+            left_out[video.video_id] = f"failed: {video.message}"
+        elif meta is not None and video.video_id not in meta:
+            left_out[video.video_id] = "not in --meta"
+        else:
+            chosen.append(video)
+    if only and left_out:
+        video_id, reason = next(iter(left_out.items()))
+        raise ConvertError(f"{video_id!r} of {shown} cannot be exported: {reason}")
+    if not chosen:
+        raise ConvertError(
+            f"{shown} holds no video to export" + "".join(f"; {k}: {v}" for k, v in left_out.items())[:300]
+        )
+    return chosen, left_out
+
+
+def read_meta(url: str) -> dict[str, set[str]]:
+    """Video id -> stems of the frames that a YouTube-VOS meta.json lists for any object. Raises ConvertError."""
+    fs, path = connect(url)
+    with explained(url, "read"):
+        data = fs.cat_file(path)
+    try:
+        videos = json.loads(data)["videos"]
+        return {
+            video_id: {str(frame) for one in video["objects"].values() for frame in one["frames"]}
+            for video_id, video in videos.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConvertError(
+            f"{public_url(url)} is no meta.json of YouTube-VOS ({type(error).__name__}: {error}): it has videos, these "
+            "objects, these frames"
+        ) from error
+
+
+def _images(video: FinishedVideo, args: argparse.Namespace) -> list[str] | None:
+    """Names of the images of the source in order; None where it is no folder of images, or is not at hand."""
+    if args.frame_names == "index" or not video.is_image_folder:
+        return None
+    try:
+        fs, path = connect(video.url, args.input_options)
+        names = [entry_name(entry) for entry in list_folder(fs, path) if entry["type"] != "directory"]
+    except (OSError, ValueError):
+        return None  # it was there when it was annotated; the names are a kindness
+    names = sorted((name for name in names if name.lower().endswith(SUFFIXES)), key=natural_key)
+    return names if names and len(names) == (video.row["frames_declared"] or video.row["frames_decoded"]) else None
+
+
+def _unfinished(args: argparse.Namespace, finished: set[str]) -> dict[str, str]:
+    """Videos of the plan without a row of `videos` yet."""
+    if args.only:
+        return {}
+    try:
+        plan = read_plan(Storage(args.masks, args.masks_options)) or ()
+    except Unreadable:
+        return {}
+    return {unit.video_id: "not finished yet" for unit in plan if unit.video_id not in finished}
+
+
+def _there(target: Storage, places: Sequence[str]) -> set[str]:
+    """The files that lie at `places` (files, or folders that end in a slash) now."""
+    folders = tuple(place for place in places if place.endswith("/"))
+    found = {
+        name
+        for top in {folder.partition("/")[0] for folder in folders}
+        for name in target.list(top)
+        if f"{name.rpartition('/')[0]}/" in set(folders)
+    } if folders else set()  # fmt: skip
+    return found | {place for place in places if not place.endswith("/") and target.exists(place)}
+
+
+def _not_kept(files: Iterator[OutFile], kept: set[str] | frozenset[str]) -> Iterator[OutFile]:
+    return (file for file in files if file.name not in kept)
+
+
+def _publish(target: Storage, file: OutFile) -> int:
+    """Writes one file, whole or not at all; its size in bytes."""
+    if file.small:
+        data = BytesIO()
+        file.write(data)
+        return target.publish(file.name, data.getvalue()).size
+    with tempfile.TemporaryDirectory(prefix="stcn-export-") as scratch:
+        path = Path(scratch) / "file"
+        with open(path, "wb") as out:
+            file.write(out)
+        return target.publish(file.name, path).size
+
+
+def _tidy(target: Storage) -> None:
+    """Removes the folders in which files waited for their names."""
+    if target.local:
+        for name in ("_run/tmp", "_run"):
+            with suppress(OSError):  # somebody else's, or not there
+                (Path(target.url) / name).rmdir()
+
+
+def _summary(report: dict[str, Any]) -> str:
+    for video_id, reason in report["left_out"].items():
+        say(f"left out: {video_id} ({reason})")
+    kept = f", {report['kept']} were there already" if report["kept"] else ""
+    lines = [f"{report['to']}: {report['videos']} videos in {report['files']} files of {report['bytes']} bytes{kept}"]
+    if report["not_held"]:
+        lines.append(f"{report['format']} does not hold: {report['not_held']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

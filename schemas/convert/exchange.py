@@ -1,0 +1,65 @@
+"""What every format takes and gives: its settings, and the files that it makes."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import numpy as np
+
+from schemas.convert.video import OutVideo
+
+UNLABELLED = "object"  # category of objects without a label
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """only_frames: video id -> stems of the images that are wanted (YouTube-VOS's meta.json); None: all frames.
+
+    split and dataset are names that some formats ask for; None: what the format usually has.
+    """
+
+    only_frames: Mapping[str, Collection[str]] | None = None
+    split: str | None = None
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """read_labels: (bytes of a PNG, its name for messages) -> uint8 [H, W] of object ids.
+
+    frames: number (an image's name holds its index), order, or None for number where all names have one. images: video
+    id -> its source's image files in order, None where they are not known. first_frame and stride: of formats that do
+    not say which frames their masks are of. files: pattern of the names of the files to read.
+    """
+
+    read_labels: Callable[[bytes, str], np.ndarray]
+    frames: str | None = None
+    images: Callable[[str], Sequence[str] | None] = field(default=lambda _video_id: None)
+    first_frame: int = 0
+    stride: int | None = None
+    files: str | None = None
+
+
+@dataclass(frozen=True)
+class OutFile:
+    """A file to be made. small: it may be made in memory. write may be called on another thread, once."""
+
+    name: str
+    write: Callable[[BinaryIO], None]
+    small: bool = False
+
+
+def categories_of(videos: Sequence[OutVideo]) -> dict[str, int]:
+    """Label -> category id from 1, in order of labels; objects without one are of the category `object`."""
+    labels = {track.label or UNLABELLED for video in videos for track in video.tracks}
+    return {label: number for number, label in enumerate(sorted(labels), 1)}
+
+
+def category_records(categories: Mapping[str, int]) -> list[dict]:
+    """As the COCO family writes them."""
+    return [{"id": number, "name": label, "supercategory": UNLABELLED} for label, number in categories.items()]
+
+
+def label_of(category: str | None) -> str | None:
+    """The label that a category's name stands for."""
+    return None if category in (None, "", UNLABELLED) else category

@@ -1,0 +1,145 @@
+"""An output folder, seen as the formats see it: its finished videos, one by one."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas import tracks, videos
+from schemas.convert.video import OutVideo, Track
+from schemas.reader import connected, open_masks
+from schemas.urls import public_url
+
+# In a shard's metadata: the names of a video's images where an import was told them (annotated, and all).
+IMAGES_KEY = b"image_names"
+
+
+@dataclass(frozen=True)
+class FinishedVideo:
+    """A row of `videos`, as far as it matters here. masks: rows in `masks`."""
+
+    video_id: str
+    url: str
+    failed: bool
+    message: str | None
+    masks: int
+    row: Mapping[str, Any]
+
+    @property
+    def is_image_folder(self) -> bool:
+        """Image folders have no frame rate of their own."""
+        return self.row["fps"] is None
+
+
+class MasksOutput:
+    """An output folder on any fsspec URL. Raises what the storage raises, and ValueError for files of another kind."""
+
+    def __init__(self, out: str, options: Mapping[str, Any] | None = None):
+        self._out, self._options = out, dict(options or {})
+        self._fs, self._root = connected(out, options)
+        self.shown = public_url(out).rstrip("/")
+
+    def finished(self) -> list[FinishedVideo]:
+        """All finished videos, failed ones too, in order of ids."""
+        rows = sorted(self._table("videos", videos), key=lambda row: row["video_id"])
+        return [
+            FinishedVideo(
+                row["video_id"], row["video"], row["status"] == videos.FAILED, row["message"], row["mask_rows"], row
+            )
+            for row in rows
+        ]
+
+    def tracks(self) -> dict[str, list[Track]]:
+        """Video id -> its objects in order of ids."""
+        found: dict[str, list[Track]] = {}
+        for row in self._table("tracks", tracks):
+            track = Track(
+                row["object_id"],
+                row["label"],
+                tuple(row["prompt_frames"] or ()),
+                row["n_visible"],
+                row["first_frame"],
+                row["area_mean"],
+                row["score_mean"],
+            )
+            found.setdefault(row["video_id"], []).append(track)
+        return {video_id: sorted(own, key=lambda track: track.object_id) for video_id, own in found.items()}
+
+    def video(
+        self,
+        video: FinishedVideo,
+        objects: Sequence[Track],
+        images: Sequence[str] | None = None,
+        read: Callable[[int], None] | None = None,
+    ) -> OutVideo:
+        """A finished video, ready for a format. images: the names of its source's images in order, where it is an
+        image folder; otherwise those that an import recorded. read is called with the number of rows that were read.
+        """
+        row = video.row
+        count, first, stride = row["frames_annotated"], row["first_frame"] or 0, row["stride"] or 1
+        frames = range(first, first + count * stride, stride)
+        masks = open_masks(self._out, video.video_id, self._options)
+        names = sources = None
+        if images is not None and (not frames or frames[-1] < len(images)):
+            names, sources = [images[frame] for frame in frames], list(images)
+        elif row["shards"]:
+            names, sources = self._recorded(row["shards"][0]["unit_id"], count)
+
+        def rows() -> Iterator[Any]:
+            for frame, found in masks.frames():
+                if read is not None:
+                    read(len(found))
+                yield frame, found
+
+        def track(object_id: int) -> Iterator[Any]:
+            for found in masks.track(object_id):
+                if read is not None:
+                    read(1)
+                yield found
+
+        known = [number for number in (row["frames_declared"], row["frames_decoded"]) if number is not None]
+        return OutVideo(
+            video_id=video.video_id,
+            height=row["height"],
+            width=row["width"],
+            frames=frames,
+            names=names,
+            source_names=sources,
+            source_frames=max(known, default=None) if known else None,
+            fps=row["fps"],
+            duration_s=row["duration_s"],
+            tracks=tuple(objects),
+            rows=rows,
+            track=track,
+        )
+
+    def _recorded(self, unit_id: str, count: int) -> tuple[list[str] | None, list[str] | None]:
+        with self._fs.open(f"{self._root}/masks/{unit_id}.parquet", "rb") as file:
+            metadata = pq.read_metadata(file).metadata or {}
+        if IMAGES_KEY not in metadata:
+            return None, None
+        record = json.loads(metadata[IMAGES_KEY])
+        annotated = record["annotated"]
+        return annotated if annotated is not None and len(annotated) == count else None, record["source"]
+
+    def _table(self, name: str, schema: Any) -> Iterator[dict[str, Any]]:
+        folder = f"{self._root}/{name}"
+        try:
+            paths = sorted(self._fs.ls(folder, detail=False))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{self.shown} has no finished video ({name}): give the --output of an annotate run"
+            ) from None
+        columns = [field.name for field in schema.SCHEMA]
+        for path in paths:
+            if path.endswith(".parquet") and path.rpartition("/")[2][:1] not in "._":
+                try:
+                    with self._fs.open(path, "rb") as file:
+                        table = pq.read_table(file)
+                except pa.ArrowException as error:
+                    raise ValueError(f"{self.shown}/{name}/{path.rpartition('/')[2]} is damaged: {error}") from error
+                for row in table.to_pylist():
+                    yield dict.fromkeys(columns) | row
