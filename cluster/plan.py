@@ -114,7 +114,7 @@ def video_units(
     start, end, stride = frame_range(row, config)
     frames = frames_known_or_guessed(probe, source.size)
     annotated = annotated_frames(frames, start, end, stride)
-    objects = len({prompt.object_id for prompt in row.prompts})
+    objects = row.objects_expected
     decoded = frames if end is None else min(frames, end)
     cost = predict(probe, decoded, annotated, objects, config, settings.visited_frames)
 

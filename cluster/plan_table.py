@@ -56,7 +56,7 @@ def plan_table(units: Sequence[Unit]) -> pa.Table:
             "last": unit.last,
             "source_size": unit.source.size,
             "source_version": unit.source.version,
-            "objects_prompted": len({prompt.object_id for prompt in unit.row.prompts}),
+            "objects_prompted": unit.row.objects_expected,
             **{name: getattr(unit.probe, name) for name in PROBE_COLUMNS},
             "probe_error": unit.probe.error,
             "cost": unit.cost,

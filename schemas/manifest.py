@@ -5,16 +5,19 @@ A row (JSONL; the nested Parquet layout has the same names):
     {"video": "s3://bucket/a.mp4", "video_id": "a", "start": 0, "end": 900, "stride": 3, "labels": {"1": "cat"},
      "prompts": [{"frame": 120, "object_id": 1, "mask": "s3://bucket/a_120.png"},
                  {"time": "00:01:30", "object_id": 2, "box": [10, 20, 300, 200]},
-                 {"frame": 0, "object_id": 3, "rle": {"size": [480, 854], "counts": "..."}, "complete": true}]}
+                 {"frame": 0, "object_id": 3, "rle": {"size": [480, 854], "counts": "..."}, "complete": true},
+                 {"frame": 9, "object_id": 3, "absent": true},
+                 {"frame": 9, "object_id": 4, "points": [[310, 200, 1], [50, 60, 0]]},
+                 {"time": 90, "detector": "mask-rcnn", "classes": ["person"], "max_objects": 3}]}
 
-Only `video` and `prompts` are needed. CSV, and Parquet without a `prompts` column, hold one prompt a row in the
-columns frame, time, object_id, mask, box ("x y w h"), rle, label, complete; rows of one video are merged.
+Only `video` and `prompts` are needed. CSV, and Parquet without a `prompts` column, hold one prompt a row in columns of
+the same names (box "x y w h", points as JSON, frames "0 50 100", classes "person, dog"); rows of one video are merged.
 """
 
 from dataclasses import replace
 
 from schemas.manifest_formats import read_records
-from schemas.manifest_rows import read_row
+from schemas.manifest_rows import NO_PROMPT, read_row
 from schemas.problem import Problem
 from schemas.urls import file_name, public_url
 from schemas.video_row import VideoRow
@@ -35,11 +38,12 @@ class ManifestError(ValueError):
         return type(self), (self.name, self.problems)
 
 
-def parse_manifest(name: str, data: bytes, base: str) -> tuple[VideoRow, ...]:
+def parse_manifest(name: str, data: bytes, base: str, bare: bool = False) -> tuple[VideoRow, ...]:
     """All rows of the manifest `name` (its suffix says the format), in its order.
 
-    Relative video and mask paths are resolved against `base`, the folder (URL or path) of the manifest. Raises
-    ManifestError with every problem of every row.
+    Relative video and mask paths are resolved against `base`, the folder (URL or path) of the manifest. bare: rows may
+    do without prompts, because the run's detector says what is in their videos. Raises ManifestError with every problem
+    of every row.
     """
     shown = file_name(public_url(name)) or public_url(name)
     records, merges, problems = read_records(name, data)
@@ -49,6 +53,8 @@ def parse_manifest(name: str, data: bytes, base: str) -> tuple[VideoRow, ...]:
     doubtful = set()
     for number, record in records:
         row, found = read_row(number, record, base)
+        if bare:
+            found = [problem for problem in found if problem.reason not in NO_PROMPT]
         problems += found
         if row is not None:
             rows.append(row)
@@ -58,7 +64,7 @@ def parse_manifest(name: str, data: bytes, base: str) -> tuple[VideoRow, ...]:
     problems += found
     problems += _duplicates(rows)
     for row in rows:
-        if row.video_id not in doubtful:
+        if row.video_id not in doubtful and (row.prompts or not bare):
             problems += _contradictions(row)
     if problems:
         raise ManifestError(shown, problems)
@@ -110,19 +116,19 @@ def _contradictions(row: VideoRow) -> list[Problem]:
     """What only shows with all prompts of a video side by side."""
     problems = []
     if not row.prompts:
-        remedy = "Add a mask, rle or box with a frame or time and an object_id"
+        remedy = "Add a mask, rle, box or points with a frame or time and an object_id, or a detector"
         return [Problem(row.row, "prompts", "no prompt is given", remedy)]
     seen: dict[tuple, int] = {}
     for number, prompt in enumerate(row.prompts, 1):
         where = prompt.frame if prompt.time_s is None else f"{prompt.time_s:g} s"
-        if prompt.object_id is None and prompt.mask is None and len(row.prompts) > 1:
+        if prompt.object_id is None and prompt.mask is None and not prompt.finds and len(row.prompts) > 1:
             reason = "it has no object_id, but the video has several prompts"
             problems.append(Problem(row.row, f"prompt {number}", reason, "Give the object_id"))
-        key = (prompt.frame, prompt.time_s, prompt.object_id)
+        key = (prompt.frame, prompt.time_s, prompt.frames, prompt.candidates, prompt.object_id)
         if prompt.object_id is not None and seen.setdefault(key, number) != number:
             reason = f"object {prompt.object_id} has two prompts on frame {where} (prompt {seen[key]} too)"
             problems.append(Problem(row.row, f"prompt {number}", reason, "Keep one of them"))
-    ids = {prompt.object_id for prompt in row.prompts}
+    ids = {None if prompt.finds else prompt.object_id for prompt in row.prompts}
     labels: dict[int, str] = {}
     for object_id, label in (*row.labels, *((p.object_id, p.label) for p in row.prompts if p.label)):
         if object_id is not None and labels.setdefault(object_id, label) != label:

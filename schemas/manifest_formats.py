@@ -12,7 +12,7 @@ from schemas.urls import file_name
 
 Records = tuple[list[tuple[int, Any]], bool, list[Problem]]
 
-WHOLE = ("frame", "object_id", "start", "end", "stride")
+WHOLE = ("frame", "object_id", "start", "end", "stride", "max_objects", "candidates")
 FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 ENCODING_REMEDY = "Save it as UTF-8"
 
@@ -101,12 +101,12 @@ def _cell(name: str, cell: str) -> Any:
             return int(cell) if cell.isascii() else cell
         except ValueError:
             return cell
-    if name == "time":
+    if name in ("time", "min_score"):
         try:
             return float(cell)
         except ValueError:
             return cell
-    if name == "complete":
+    if name in ("complete", "absent"):
         return FLAGS.get(cell.lower(), cell)
     if name in ("prompts", "rle", "labels"):
         return from_json(cell)
@@ -136,7 +136,7 @@ def _parquet(data: bytes, foreign: bool) -> Records:
     for number, record in enumerate(table.to_pylist(), 1):
         if flat:
             record[FLAT_MARK] = True
-        for name in ("prompts", "rle"):
+        for name in ("prompts", "rle", "points"):
             if isinstance(record.get(name), str):
                 try:
                     record[name] = from_json(record[name])

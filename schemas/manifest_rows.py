@@ -18,6 +18,7 @@ FLAT = (*FIELDS, *PROMPT_FIELDS)
 FLAT_MARK = "\0flat"
 # Fields of a prompt that say when and who, but not what.
 PLACE_FIELDS = ("frame", "time", "object_id", "label", "complete")
+NO_PROMPT = ("no prompt is given", "the list is empty")  # reasons that do not count where the run has a detector
 ID_BYTES = 200
 RANGE_FIELDS = {"start": (0, "the first frame is 0"), "end": (1, "it is exclusive"), "stride": (1, "1 is every frame")}
 

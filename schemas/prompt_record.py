@@ -36,7 +36,7 @@ def read_prompt(record: Mapping[str, Any], base: str) -> tuple[Prompt | None, li
             wrongs.append((name, (wrong.reason, wrong.remedy)))
             return None
 
-    kinds = [name for name in KINDS if name in record]
+    kinds = [name for name in KINDS if record.get(name, False) is not False]
     if len(kinds) != 1 and (kinds or "detector" not in record):
         reason = f"{' and '.join(kinds)} are given together" if kinds else f"none of {', '.join(KINDS)} and detector is"
         wrongs.append(("", (reason if kinds else f"{reason} given", "Give exactly one of them")))

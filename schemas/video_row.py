@@ -29,5 +29,18 @@ class VideoRow:
         named = dict(self.labels)
         if object_id in named:
             return named[object_id]
-        labels = (prompt.label for prompt in self.prompts if prompt.object_id in (object_id, None))
+        labels = (p.label for p in self.prompts if p.object_id == object_id or (p.object_id is None and not p.finds))
         return next((label for label in labels if label is not None), None)
+
+    @property
+    def objects_expected(self) -> int:
+        """How many objects its prompts name; of those that a detector is to find, as many as it may, or one."""
+        named, found = set(), 0
+        for prompt in self.prompts:
+            if prompt.finds and prompt.object_id is None:
+                found += prompt.max_objects or 1
+            elif prompt.finds:
+                named.update(range(prompt.object_id, prompt.object_id + (prompt.max_objects or 1)))
+            else:
+                named.add(prompt.object_id)
+        return len(named) + found

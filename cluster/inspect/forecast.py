@@ -227,7 +227,7 @@ class _Video:
 
     @property
     def objects(self) -> int:
-        return len({prompt.object_id for prompt in self.units[0].row.prompts})
+        return self.units[0].row.objects_expected
 
     @property
     def seconds(self) -> float:
