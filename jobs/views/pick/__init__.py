@@ -1,0 +1,1 @@
+"""The pick page: a local web server and its page, on which a person prompts the videos of a manifest."""

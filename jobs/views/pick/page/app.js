@@ -1,0 +1,691 @@
+// The page: which video, frame and object are at hand, and how the parts work together.
+
+import * as api from "./api.js";
+import { Clip } from "./clip.js";
+import { byId, clockTime, icon, make, plural } from "./dom.js";
+import { Frames } from "./frames.js";
+import { listen } from "./keys.js";
+import { Layer, Mask } from "./mask.js";
+import { Panel } from "./panel.js";
+import { Sidebar } from "./sidebar.js";
+import { HANDLE, Stage, strokeTwice, tag } from "./stage.js";
+import { Timeline } from "./timeline.js";
+import { Tools } from "./tools.js";
+
+const LOOK_MS = 4000; // between looks at whether the manifest has changed on disk
+const TOAST_MS = 3500;
+const SLOW_MS = 350;
+const HINTS = {
+  select: "Click an object to make it active · drag to pan · wheel to zoom",
+  box: "Drag a box around object {id}",
+  brush: "Paint object {id} · Alt or right button erases · [ ] size",
+  eraser: "Erase from object {id} · [ ] size",
+  polygon: "Click around object {id} · Enter fills · Backspace takes a point back",
+};
+
+class App {
+  constructor() {
+    this.clips = new Map(); // key -> Clip, kept so that nothing unsaved is lost when moving on
+    this.clip = null;
+    this.frame = 0; // asked for
+    this.shown = null; // on the canvas
+    this.active = 1;
+    this.pendingLabels = new Map(); // names of objects that are not drawn yet
+    this.layers = new Map(); // id -> Layer of the shown frame
+    this.layerOf = new Map(); // id -> the prompt that the layer shows
+    this.proposals = [];
+    this.proposalsState = "";
+    this.hovered = -1;
+    this.hidden = false;
+    this.colours = [];
+    this.detector = null;
+    this.opening = 0;
+    this.stage = new Stage(byId("stage"));
+    this.stage.paint = (context) => this.#paint(context);
+    this.stage.addEventListener("moved", () => { byId("zoom").textContent = `${Math.round(this.stage.scale * devicePixelRatio * 100)}%`; });
+    this.tools = new Tools(this);
+    this.sidebar = new Sidebar((key) => this.open(key));
+    this.panel = new Panel(this);
+    this.timeline = new Timeline(byId("timeline"), byId("track"));
+    this.#wire();
+    listen(this);
+    this.tools.use("select");
+    this.toolChanged();
+  }
+
+  async begin() {
+    try {
+      const told = await api.manifest();
+      this.colours = told.colours;
+      this.detector = told.proposals;
+      byId("manifest").textContent = told.manifest.split("/").pop();
+      byId("manifest").title = told.manifest;
+      document.title = `${told.manifest.split("/").pop()} · pick`;
+      this.#manifest(told);
+      const wanted = Number(location.hash.slice(1));
+      const first = told.videos.find((video) => location.hash && video.key === wanted)
+        ?? told.videos.find((video) => !video.prompts) ?? told.videos[0];
+      if (first) await this.open(first.key);
+      setInterval(() => this.#look(), LOOK_MS);
+    } catch (error) {
+      this.#notice(error, "This page cannot be used", () => this.begin());
+    }
+  }
+
+  // ---- videos
+
+  async open(key, frame = null) {
+    const turn = ++this.opening;
+    this.tools.cancel();
+    this.frames?.close();
+    this.frames = null;
+    this.clip = null;
+    this.shown = null;
+    this.#forgetLayers();
+    this.stage.clear();
+    this.sidebar.select(key);
+    history.replaceState(null, "", `#${key}`);
+    byId("notice").hidden = true;
+    this.refresh();
+    const slow = setTimeout(() => this.#busy("Opening the video…"), SLOW_MS);
+    try {
+      const clip = await this.#clip(key);
+      if (turn !== this.opening) return;
+      this.clip = clip;
+      this.frames = new Frames(clip);
+      const prompted = [...clip.framesWithPrompts().keys()];
+      this.active = clip.ids[0] ?? 1;
+      this.stage.size = null; // another video is fitted
+      byId("facts").textContent = this.#facts();
+      await this.goTo(frame ?? prompted[0] ?? clip.told.start ?? 0);
+    } catch (error) {
+      if (turn === this.opening) this.#notice(error, "This video cannot be shown", () => this.open(key));
+    } finally {
+      clearTimeout(slow);
+      if (turn === this.opening) {
+        this.#busy(null);
+        this.#look(); // a video that was found to be unreadable is marked, one that was mended is not
+      }
+    }
+  }
+
+  async stepVideo(by, open = false) {
+    const key = this.sidebar.step(by, open);
+    if (key === null) this.say(open ? "Every further video has a prompt." : by > 0 ? "This is the last video." : "This is the first video.");
+    else await this.open(key);
+  }
+
+  async #clip(key) {
+    const kept = this.clips.get(key);
+    if (kept?.unsaved) return kept;
+    const told = await api.video(key);
+    if (kept && kept.revision === told.revision) return kept;
+    if (kept) {
+      kept.done = [];
+      kept.undone = [];
+      kept.take(told);
+      return kept;
+    }
+    const clip = new Clip(told);
+    this.clips.set(key, clip);
+    clip.addEventListener("change", () => { if (clip === this.clip) this.refresh(); this.#saved(); });
+    clip.addEventListener("saved", (event) => this.sidebar.update(event.detail));
+    clip.addEventListener("trouble", (event) => this.#trouble(event.detail));
+    return clip;
+  }
+
+  // ---- frames
+
+  get last() { return (this.clip?.told.frames ?? 1) - 1; }
+
+  async goTo(frame) {
+    if (!this.clip) return;
+    this.tools.cancel();
+    this.frame = Math.max(0, Math.min(this.last, Math.round(frame)));
+    const clip = this.clip, wanted = this.frame;
+    this.refresh();
+    const slow = setTimeout(() => this.#busy(`Frame ${wanted}…`), SLOW_MS);
+    try {
+      const found = await this.frames.get(wanted);
+      if (!found || clip !== this.clip) return;
+      byId("notice").hidden = true;
+      this.shown = wanted;
+      this.frames.shown = found.bitmap;
+      this.#forgetLayers();
+      this.stage.show(found.bitmap, { width: clip.told.width, height: clip.told.height });
+      byId("time").textContent = found.seconds === null ? "" : clockTime(found.seconds);
+      this.refresh();
+      this.#propose();
+    } catch (error) {
+      if (clip === this.clip && wanted === this.frame) this.#notice(error, `Frame ${wanted} cannot be shown`, () => this.goTo(wanted));
+    } finally {
+      clearTimeout(slow);
+      if (clip === this.clip && this.ready()) this.#busy(null);
+    }
+  }
+
+  step(by) { return this.goTo(this.frame + by); }
+
+  stepPrompted(by) {
+    const frames = this.clip ? [...this.clip.framesWithPrompts().keys()] : [];
+    const next = by > 0 ? frames.find((frame) => frame > this.frame) : frames.findLast((frame) => frame < this.frame);
+    if (next === undefined) this.say(by > 0 ? "There is no prompted frame after this one." : "There is no prompted frame before this one.");
+    else this.goTo(next);
+  }
+
+  // Whether the frame that is asked for is the one on the canvas.
+  ready() { return this.clip !== null && this.shown === this.frame && this.stage.bitmap !== null; }
+
+  // ---- objects
+
+  colour(id) {
+    if (id <= this.colours.length) return this.colours[id - 1];
+    return this.colours[(id * 7) % this.colours.length] ?? "#ffffff";
+  }
+
+  labelOf(id) { return this.clip?.label(id) || this.pendingLabels.get(`${this.clip?.key}/${id}`) || ""; }
+
+  kindOf(id) {
+    const prompt = this.clip?.prompt(id, this.frame);
+    return prompt?.kind === "mask" && prompt.counts.length < 2 ? "absent" : prompt?.kind ?? null;
+  }
+
+  activate(id) {
+    this.tools.cancel();
+    this.active = id;
+    this.refresh();
+  }
+
+  newObject() {
+    if (!this.clip) return;
+    const unused = this.clip.ids.includes(this.active) ? Math.max(0, ...this.clip.ids) + 1 : this.active;
+    this.activate(unused);
+    this.say(`Object ${unused}: draw it with R, B or G.`);
+  }
+
+  // The object that a new box or proposal is for: the active one, or a new one where that has something here.
+  targetForNew() {
+    if (this.clip.prompt(this.active, this.frame)) this.active = Math.max(0, ...this.clip.ids) + 1;
+    return this.active;
+  }
+
+  // The smallest object under a pixel, or null.
+  objectAt([x, y]) {
+    let best = null, least = Infinity;
+    for (const id of this.clip.ids) {
+      const prompt = this.clip.prompt(id, this.frame);
+      const layer = this.layers.get(id);
+      const box = prompt?.box;
+      const inside = layer ? layer.mask.has(x, y) : box && x >= box[0] && y >= box[1] && x <= box[0] + box[2] && y <= box[1] + box[3];
+      const area = layer ? layer.mask.area() : box ? box[2] * box[3] : 0;
+      if (inside && area < least) { best = id; least = area; }
+    }
+    return best;
+  }
+
+  setMask(id, mask) {
+    const counts = mask.toCounts();
+    if (counts.length < 2 && !this.#shows(id)) {
+      this.clip.setPrompt(id, this.frame, null);
+      this.#forgetLayers(); // an erased mask of an object that is nowhere else is no prompt
+      this.refresh();
+      return;
+    }
+    const replaced = this.clip.prompt(id, this.frame)?.kind;
+    const prompt = { kind: "mask", counts };
+    this.layerOf.set(id, prompt);
+    this.clip.setPrompt(id, this.frame, prompt);
+    this.#drawn(id);
+    if (replaced === "box") this.say(`The box of object ${id} became a mask. Ctrl+Z brings it back.`);
+  }
+
+  setBox(id, box) {
+    this.clip.setPrompt(id, this.frame, { kind: "box", box });
+    this.#drawn(id);
+  }
+
+  setLabel(id, label) {
+    if (!this.clip) return;
+    if (this.clip.ids.includes(id)) this.clip.setLabel(id, this.frame, label);
+    else this.pendingLabels.set(`${this.clip.key}/${id}`, label);
+    this.refresh();
+  }
+
+  remove() {
+    if (this.tools.backspace() || !this.clip) return;
+    if (!this.clip.prompt(this.active, this.frame)) this.say(`Object ${this.active} has no prompt on this frame.`);
+    else this.clip.setPrompt(this.active, this.frame, null);
+  }
+
+  removeObject(id) {
+    if (!this.clip?.ids.includes(id)) return;
+    const frames = this.clip.state.objects.get(id).prompts.size;
+    this.clip.removeObject(id, this.frame);
+    this.say(`Object ${id} removed from ${plural(frames, "frame")}. Ctrl+Z brings it back.`);
+  }
+
+  absent() {
+    if (!this.ready()) return;
+    if (!this.#shows(this.active)) this.say(`Show object ${this.active} on another frame first.`);
+    else this.clip.setPrompt(this.active, this.frame, { kind: "mask", counts: [this.stage.size.width * this.stage.size.height] });
+  }
+
+  toggleComplete() {
+    if (!this.clip) return;
+    if (!this.clip.framesWithPrompts().has(this.frame)) this.say("Draw an object on this frame first.");
+    else this.clip.setComplete(this.frame, !this.clip.state.complete.has(this.frame));
+  }
+
+  async changeId(id, to) {
+    if (this.clip.ids.includes(to)) {
+      this.say(`There is an object ${to} already.`, true);
+      this.refresh();
+      return;
+    }
+    await this.#onServer({ do: "id", object_id: id, to });
+    this.activate(to);
+  }
+
+  async removeRecord(item) { await this.#onServer({ do: "record", message: item.message }); }
+
+  async #onServer(request) {
+    try {
+      await this.clip.onServer(request);
+      this.#forgetLayers();
+      this.refresh();
+      this.#look();
+    } catch (error) {
+      this.#trouble(error);
+    }
+  }
+
+  // Whether the object is seen on another frame: only then can it be said to be absent here.
+  #shows(id) {
+    const prompts = this.clip.state.objects.get(id)?.prompts ?? new Map();
+    return [...prompts].some(([frame, prompt]) => frame !== this.frame && (prompt.kind !== "mask" || prompt.counts.length > 1));
+  }
+
+  #drawn(id) {
+    this.active = id;
+    const key = `${this.clip.key}/${id}`;
+    const label = this.pendingLabels.get(key);
+    if (label) this.clip.setLabel(id, this.frame, label);
+    this.pendingLabels.delete(key);
+    this.refresh();
+  }
+
+  // ---- proposals
+
+  async #propose() {
+    this.proposals = [];
+    this.hovered = -1;
+    if (!this.detector) return;
+    const clip = this.clip, frame = this.frame;
+    this.proposalsState = "Looking…";
+    this.panel.render();
+    try {
+      const found = await api.proposals(clip.key, frame);
+      if (clip !== this.clip || frame !== this.shown || frame !== this.frame) return;
+      const { width, height } = this.stage.size;
+      this.proposals = found.map((one) => {
+        const mask = Mask.fromCounts(one.counts, width, height);
+        return { ...one, mask, area: mask.area(), path: mask.outline() };
+      });
+      this.proposalsState = "Nothing found on this frame.";
+    } catch (error) {
+      this.proposalsState = `${error.message} ${error.remedy ?? ""}`;
+    }
+    this.refresh();
+  }
+
+  hover(index) {
+    if (index === this.hovered) return;
+    this.hovered = index;
+    document.querySelectorAll("#proposals button").forEach((button, i) => button.classList.toggle("on", i === index));
+    this.stage.draw();
+  }
+
+  accept(index) {
+    const proposal = this.proposals[index];
+    if (!proposal || !this.ready()) return;
+    const id = this.targetForNew();
+    this.clip.setPrompt(id, this.frame, { kind: "mask", counts: proposal.counts });
+    this.#drawn(id);
+    if (!this.labelOf(id)) this.setLabel(id, proposal.name);
+    this.hover(-1);
+  }
+
+  // ---- editing
+
+  undo() { this.#moved(this.clip?.undo(), "There is nothing to undo."); }
+  redo() { this.#moved(this.clip?.redo(), "There is nothing to redo."); }
+
+  #moved(frame, otherwise) {
+    if (frame === null || frame === undefined) this.say(otherwise);
+    else if (frame !== this.frame) this.goTo(frame);
+    else this.refresh();
+  }
+
+  escape() {
+    if (!this.tools.cancel()) this.tools.use("select");
+    this.refresh();
+  }
+
+  enter(event) {
+    if (this.tools.name === "polygon" && this.tools.points.length) this.tools.closePolygon(event.altKey);
+    else if (this.hovered >= 0 && this.proposals[this.hovered]) this.accept(this.hovered);
+    else this.panel.focusName();
+  }
+
+  panning(on) {
+    this.tools.space = on;
+    this.stage.canvas.style.cursor = this.tools.cursor;
+  }
+
+  hide(on) {
+    this.hidden = on;
+    this.stage.draw();
+  }
+
+  help() { byId("help").showModal(); }
+
+  // ---- showing
+
+  toolChanged() {
+    const { name, size } = this.tools;
+    document.querySelectorAll("#tools button").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.tool === name)));
+    byId("size").value = String(Math.round((100 * Math.log(size)) / Math.log(400)));
+    byId("size-text").textContent = `${size} px`;
+    byId("size-group").classList.toggle("off", name !== "brush" && name !== "eraser");
+    this.stage.canvas.style.cursor = this.tools.cursor;
+    this.#hint();
+  }
+
+  refresh() {
+    this.#layers();
+    this.panel.render();
+    const marks = this.clip
+      ? [...this.clip.framesWithPrompts()].map(([frame, ids]) => ({ frame, colours: ids.map((id) => this.colour(id)) })) : [];
+    const frames = this.clip?.told.frames ?? 1;
+    const range = [this.clip?.told.start ?? 0, Math.min(this.clip?.told.end ?? frames, frames)];
+    this.timeline.set(frames, this.frame, marks, range);
+    if (document.activeElement !== byId("frame")) byId("frame").value = String(this.frame);
+    byId("frame").max = String(frames - 1);
+    byId("frame-of").textContent = `of ${frames - 1}`;
+    byId("timeline").setAttribute("aria-valuetext", `frame ${this.frame} of ${frames - 1}`);
+    byId("undo").disabled = !this.clip?.done.length;
+    byId("redo").disabled = !this.clip?.undone.length;
+    this.#hint();
+    this.stage.draw();
+  }
+
+  say(text, bad = false) {
+    const toast = byId("toast");
+    toast.textContent = text;
+    toast.classList.toggle("bad", bad);
+    toast.classList.add("on");
+    clearTimeout(this.toasting);
+    this.toasting = setTimeout(() => toast.classList.remove("on"), bad ? 2 * TOAST_MS : TOAST_MS);
+  }
+
+  #hint() {
+    byId("hint").textContent = this.clip ? HINTS[this.tools.name].replace("{id}", this.active) : "";
+    if (this.clip && this.tools.name === "select" && !this.clip.ids.length) {
+      byId("hint").replaceChildren("Start with ", make("kbd", {}, "R"), " box, ", make("kbd", {}, "B"), " brush or ", make("kbd", {}, "G"), " polygon · ", make("kbd", {}, "?"), " lists all keys");
+    }
+  }
+
+  #facts() {
+    const { width, height, fps, frames, images, codec } = this.clip.told;
+    return [`${width} × ${height}`, images ? `${plural(frames, "image")}` : fps && `${Number(fps.toFixed(2))} fps`, codec].filter(Boolean).join(" · ");
+  }
+
+  #forgetLayers() {
+    this.layers.clear();
+    this.layerOf.clear();
+    this.proposals = [];
+    this.hovered = -1;
+  }
+
+  // Masks of the frame on the canvas, as layers; those that have not changed stay.
+  #layers() {
+    if (!this.clip || this.shown === null || !this.stage.size || this.tools.drag?.stroke) return;
+    const { width, height } = this.stage.size;
+    for (const id of new Set([...this.layers.keys(), ...this.clip.ids])) {
+      const prompt = this.clip.prompt(id, this.shown);
+      const masked = prompt?.kind === "mask" && prompt.counts.length > 1;
+      if (!masked) {
+        this.layers.delete(id);
+        this.layerOf.delete(id);
+      } else if (this.layerOf.get(id) !== prompt) {
+        this.layers.set(id, new Layer(Mask.fromCounts(prompt.counts, width, height), this.colour(id)));
+        this.layerOf.set(id, prompt);
+      }
+    }
+  }
+
+  #paint(context) {
+    if (!this.clip || this.shown === null) return;
+    const { stage, tools } = this;
+    const showTags = byId("tags").checked;
+    const tags = [];
+    if (!this.hidden) {
+      const ids = [...new Set([...this.clip.ids, ...this.layers.keys()])].sort((a, b) => (a === this.active) - (b === this.active) || a - b);
+      for (const id of ids) {
+        const colour = this.colour(id), width = id === this.active ? 2.4 : 1.6;
+        const prompt = this.clip.prompt(id, this.shown);
+        const layer = this.layers.get(id);
+        const name = this.labelOf(id) ? `${id} ${this.labelOf(id)}` : String(id);
+        if (layer) {
+          context.globalAlpha = Number(byId("opacity").value) / 100;
+          context.imageSmoothingEnabled = false;
+          context.drawImage(layer.canvas, 0, 0);
+          context.globalAlpha = 1;
+          if (byId("outlines").checked && !(tools.drag?.stroke && tools.drag.id === id)) strokeTwice(context, stage, layer.outline(), colour, width);
+          const box = layer.mask.tight();
+          if (box) tags.push([box.x0, box.y0, name, colour]);
+        } else if (prompt?.kind === "box") {
+          const moving = tools.drag?.box && tools.drag.handle && tools.drag.id === id;
+          const box = moving ? tools.boxOf(tools.drag) : prompt.box;
+          if (box) {
+            this.#box(context, box, colour, width, id === this.active && tools.name === "box");
+            tags.push([box[0], box[1], name, colour]);
+          }
+        } else if (prompt?.kind === "points") {
+          for (const [x, y, label] of prompt.points) this.#point(context, x, y, label, colour);
+        }
+      }
+      this.#proposals(context, tags);
+    }
+    if (tools.drag?.box && tools.drag.fresh) {
+      const box = tools.boxOf(tools.drag);
+      if (box) this.#box(context, box, this.colour(tools.drag.id), 2.4, false);
+    }
+    this.#polygon(context);
+    if (showTags) for (const one of tags) tag(context, stage, ...one);
+    this.#brush(context);
+  }
+
+  #box(context, [x, y, width, height], colour, line, handles) {
+    const path = new Path2D();
+    path.rect(x, y, width, height);
+    context.globalAlpha = 0.12;
+    context.fillStyle = colour;
+    context.fill(path);
+    context.globalAlpha = 1;
+    strokeTwice(context, this.stage, path, colour, line);
+    if (!handles) return;
+    const half = (HANDLE - 2.5) / this.stage.scale;
+    context.fillStyle = "#ffffff";
+    for (const px of [x, x + width / 2, x + width]) {
+      for (const py of [y, y + height / 2, y + height]) {
+        if (px === x + width / 2 && py === y + height / 2) continue;
+        const knob = new Path2D();
+        knob.rect(px - half, py - half, 2 * half, 2 * half);
+        strokeTwice(context, this.stage, knob, colour, 1.5);
+        context.fill(knob);
+      }
+    }
+  }
+
+  #point(context, x, y, label, colour) {
+    const path = new Path2D();
+    path.arc(x, y, 5 / this.stage.scale, 0, 2 * Math.PI);
+    context.fillStyle = label ? colour : "#000000";
+    context.fill(path);
+    strokeTwice(context, this.stage, path, label ? "#ffffff" : colour, 1.5);
+  }
+
+  #proposals(context, tags) {
+    this.proposals.forEach((proposal, index) => {
+      const on = index === this.hovered;
+      if (on) {
+        context.fillStyle = "rgba(255, 255, 255, 0.28)";
+        const layer = (proposal.layer ??= new Layer(proposal.mask, "#ffffff"));
+        context.globalAlpha = 0.3;
+        context.drawImage(layer.canvas, 0, 0);
+        context.globalAlpha = 1;
+        const box = proposal.mask.tight();
+        if (box) tags.push([box.x0, box.y0, `${proposal.name} ${proposal.score.toFixed(2)}`, "#ffffff"]);
+      }
+      if (on || this.tools.name === "select") strokeTwice(context, this.stage, proposal.path, on ? "#ffffff" : "rgba(255, 255, 255, 0.75)", on ? 2.2 : 1.2, on ? [] : [4, 4]);
+    });
+  }
+
+  #polygon(context) {
+    const { points, pointer } = this.tools;
+    if (!points.length) return;
+    const path = new Path2D();
+    points.forEach(([x, y], i) => (i ? path.lineTo(x, y) : path.moveTo(x, y)));
+    if (pointer) path.lineTo(...pointer);
+    const colour = this.colour(this.active);
+    context.globalAlpha = 0.15;
+    context.fillStyle = colour;
+    context.fill(path);
+    context.globalAlpha = 1;
+    strokeTwice(context, this.stage, path, colour, 1.8);
+    points.forEach(([x, y], i) => {
+      const dot = new Path2D();
+      dot.arc(x, y, (i === 0 && points.length > 2 ? 6 : 3.5) / this.stage.scale, 0, 2 * Math.PI);
+      context.fillStyle = "#ffffff";
+      strokeTwice(context, this.stage, dot, colour, 1.5);
+      context.fill(dot);
+    });
+  }
+
+  #brush(context) {
+    const { name, pointer, size, space } = this.tools;
+    if ((name !== "brush" && name !== "eraser") || !pointer || space || !this.ready()) return;
+    const path = new Path2D();
+    path.arc(pointer[0], pointer[1], Math.max(size / 2, 1.5 / this.stage.scale), 0, 2 * Math.PI);
+    strokeTwice(context, this.stage, path, name === "eraser" ? "#ffffff" : this.colour(this.active), 1.5, name === "eraser" ? [4, 3] : []);
+  }
+
+  #busy(text) {
+    byId("busy").hidden = text === null;
+    byId("busy-text").textContent = text ?? "";
+  }
+
+  #notice(error, title, again) {
+    this.#busy(null);
+    const retry = make("button", { type: "button", class: "text" }, "Try again");
+    retry.addEventListener("click", () => { byId("notice").hidden = true; again(); });
+    const next = make("button", { type: "button", class: "text" }, "Next video");
+    next.addEventListener("click", () => this.stepVideo(1));
+    const foreign = error.kind === "token" || error.status === 0;
+    byId("notice").replaceChildren(icon("warning"), make("h2", {}, title), make("p", {}, error.message),
+      make("p", { class: "remedy" }, error.remedy ? `${error.remedy[0].toUpperCase()}${error.remedy.slice(1)}.` : ""),
+      make("div", { class: "buttons" }, retry, foreign ? null : next));
+    byId("notice").hidden = false;
+    this.refresh();
+  }
+
+  #trouble(error) {
+    this.say([error.message, error.remedy && `${error.remedy[0].toUpperCase()}${error.remedy.slice(1)}.`].filter(Boolean).join(" "), true);
+    this.#forgetLayers();
+    this.refresh();
+    this.#saved();
+  }
+
+  #saved() {
+    const clips = [...this.clips.values()];
+    const failed = clips.find((clip) => clip.trouble && clip.unsaved);
+    const working = clips.some((clip) => clip.unsaved);
+    const bar = byId("saved");
+    const text = failed ? "Not saved: trying again" : working ? "Saving…" : "All changes saved";
+    if (bar.textContent === text) return;
+    bar.className = failed ? "failed" : working ? "working" : "";
+    bar.replaceChildren(icon(failed ? "warning" : "check"), text);
+  }
+
+  #manifest(told) {
+    this.sidebar.set(told.videos);
+    this.#saved();
+    if (told.complaint && told.complaint !== this.complaint) this.say(`The manifest on disk cannot be read now, edits are not saved: ${told.complaint}`, true);
+    this.complaint = told.complaint;
+  }
+
+  // What others did to the manifest.
+  async #look() {
+    if (document.hidden || this.looking) return;
+    this.looking = true;
+    const clip = this.clip, before = clip?.revision;
+    try {
+      const told = await api.manifest();
+      if (JSON.stringify(told.videos) !== JSON.stringify(this.sidebar.videos) || told.complaint !== this.complaint) this.#manifest(told);
+      const row = told.videos.find((video) => video.key === clip?.key);
+      const quiet = clip && clip === this.clip && !clip.unsaved && clip.revision === before;
+      if (quiet && row && row.revision !== before && !this.tools.drag && !this.panel.naming) {
+        const fresh = await api.video(clip.key);
+        if (!clip.unsaved && clip.revision === before && fresh.revision !== before) {
+          clip.done = [];
+          clip.undone = [];
+          clip.take(fresh);
+          this.say("The manifest was changed on disk: this is the newer state.");
+        }
+      }
+    } catch { /* the next edit will tell */ } finally {
+      this.looking = false;
+    }
+  }
+
+  #wire() {
+    document.querySelectorAll("#tools button").forEach((button) => button.addEventListener("click", () => this.tools.use(button.dataset.tool)));
+    byId("size").addEventListener("input", () => this.tools.setSize(400 ** (Number(byId("size").value) / 100)));
+    byId("undo").addEventListener("click", () => this.undo());
+    byId("redo").addEventListener("click", () => this.redo());
+    byId("fit").addEventListener("click", () => this.stage.fit());
+    byId("previous").addEventListener("click", () => this.stepVideo(-1));
+    byId("next").addEventListener("click", () => this.stepVideo(1));
+    byId("help-button").addEventListener("click", () => this.help());
+    byId("help-close").addEventListener("click", () => byId("help").close());
+    byId("help").addEventListener("click", (event) => { if (event.target === byId("help")) byId("help").close(); });
+    byId("help").addEventListener("keydown", (event) => { if (event.key === "?") byId("help").close(); });
+    byId("timeline").addEventListener("input", () => this.goTo(Number(byId("timeline").value)));
+    byId("frame").addEventListener("change", () => {
+      const number = byId("frame").valueAsNumber;
+      this.goTo(Number.isFinite(number) ? number : this.frame);
+    });
+    byId("frame").addEventListener("keydown", (event) => { if (event.key === "Enter") this.stage.canvas.focus({ preventScroll: true }); });
+    byId("frame-back").addEventListener("click", () => this.step(-1));
+    byId("frame-on").addEventListener("click", () => this.step(1));
+    byId("new-object").addEventListener("click", () => this.newObject());
+    byId("absent").addEventListener("click", () => this.absent());
+    byId("remove").addEventListener("click", () => this.remove());
+    byId("complete").addEventListener("change", () => this.toggleComplete());
+    for (const id of ["opacity", "outlines", "tags"]) byId(id).addEventListener("input", () => this.stage.draw());
+    byId("filter").addEventListener("keydown", (event) => {
+      if (event.key === "Enter") {
+        const first = byId("list").querySelector("button");
+        if (first) this.open(Number(first.dataset.key));
+        this.stage.canvas.focus({ preventScroll: true });
+      }
+    });
+    addEventListener("beforeunload", (event) => {
+      if ([...this.clips.values()].some((clip) => clip.unsaved)) event.preventDefault();
+    });
+  }
+}
+
+const app = new App();
+app.begin();
