@@ -70,6 +70,7 @@ def mask_row(
         "score": mask.score,
         "is_prompt": mask.is_prompt,
         **asdict(mask.more),
+        "doubt": 0.0 if mask.is_prompt else mask.more.doubt,
     }
 
 

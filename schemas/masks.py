@@ -21,7 +21,7 @@ SCORES = (
     column("match_entropy", pa.float32(), "mean entropy of the memory read's weights inside", "0 to 1", True),
     column("match_distance", pa.float32(), "mean distance of the best match in memory inside", nullable=True),
     column("second_opinion", pa.float32(), "overlap with the mask of another part of the memory", "0 to 1", True),
-    column("doubt", pa.float32(), "how likely the mask is bad, from the columns before it", "0 to 1", True),
+    column("doubt", pa.float32(), "how doubtful the mask is, from soft_iou; 0 for a given mask", "0 to 1", True),
 )
 
 SCHEMA = metadata.described_schema(
