@@ -34,6 +34,6 @@ def read_config(storage: Storage) -> RunConfig:
         return RunConfig.from_json(storage.read(CONFIG_NAME))
     except ValueError as error:
         raise SettingsRefused(
-            f"{storage.url}/{CONFIG_NAME} cannot be used: {error}. A place that jobs.compact made "
-            "takes no further runs: use a new --output."
+            f"{storage.url}/{CONFIG_NAME} cannot be used: {error}. A place that jobs.compact or "
+            "jobs.import_masks made takes no further runs: use a new --output."
         ) from error

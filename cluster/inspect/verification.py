@@ -9,12 +9,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cluster.config_lock import CONFIG_NAME
+from cluster.import_record import is_import
 from cluster.inspect.inspection import COMPACTION_NAME, Output, look
 from cluster.inspect.shard_check import (
     DAMAGED,
@@ -40,7 +41,10 @@ AGAIN = "Run the same jobs.annotate command again"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What verify found. code: 0 sound, 1 something is damaged, lost or doubled, 6 sound but unfinished."""
+    """What verify found. code: 0 sound, 1 something is damaged, lost or doubled, 6 sound but unfinished.
+
+    imported_from: the format that another tool wrote the masks in; no settings of a run are checked then.
+    """
 
     url: str
     code: int
@@ -50,6 +54,7 @@ class Verdict:
     bytes: int
     masks_decoded: int
     videos: Mapping[str, int]
+    imported_from: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the number of findings by kind."""
@@ -61,10 +66,15 @@ class Verdict:
         text = {SOUND: "sound", WRONG: "NOT sound", SOUND_BUT_UNFINISHED: "sound, but unfinished"}[self.code]
         counts = Counter(finding.kind for finding in self.findings)
         found = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+        imported = ""
+        if self.imported_from is not None:
+            imported = (
+                f"; its masks were imported from {self.imported_from}: there are no settings of a run to check"
+            )
         videos = ", ".join(f"{count} {state}" for state, count in sorted(self.videos.items())) or "none"
         return [
             *(str(finding) for finding in self.findings),
-            f"{self.url}: {text}" + (f" ({found})" if found else ""),
+            f"{self.url}: {text}" + (f" ({found})" if found else "") + imported,
             f"checked {self.shards} shards of {self.bytes} bytes with {self.rows} rows, {self.masks_decoded} masks "
             f"decoded; videos: {videos}",
         ]
@@ -80,7 +90,7 @@ def verify(
     """Checks everything. progress is called with (shards checked, shards). Raises NoOutput, Unreadable, OSError."""
     output = look(storage)
     findings = list(_check_run_files(output))
-    config = _config(output, findings)
+    config, imported_from = _config(output, findings)
     tasks = list(_tasks(output, config, all_masks))
     reports: dict[str, ShardReport] = {}
     for report in run_tasks(tasks, processes):
@@ -92,6 +102,8 @@ def verify(
     findings += _doubled(storage, reports)
     states, more = check_tables(output, reports, config)
     findings += more
+    if imported_from is not None:
+        findings = [replace(f, remedy=f.remedy.replace("jobs.annotate", "jobs.import_masks")) for f in findings]
     kinds = {finding.kind for finding in findings}
     code = WRONG if kinds & {DAMAGED, LOST, DOUBLED} else SOUND_BUT_UNFINISHED if UNFINISHED in kinds else SOUND
     order = (DAMAGED, LOST, DOUBLED, UNFINISHED, ORPHAN)
@@ -104,6 +116,7 @@ def verify(
         bytes=sum(report.size or 0 for report in reports.values()),
         masks_decoded=sum(report.masks_decoded for report in reports.values()),
         videos=dict(states),
+        imported_from=imported_from,
     )
 
 
@@ -146,17 +159,21 @@ def _check_run_files(output: Output) -> Iterator[Finding]:
         yield Finding(UNFINISHED, COMPACTION_NAME, "the compaction was not finished", remedy)
 
 
-def _config(output: Output, findings: list[Finding]) -> RunConfig | None:
+def _config(output: Output, findings: list[Finding]) -> tuple[RunConfig | None, str | None]:
+    """(the run's settings, the format that the masks were imported from); at most one of them is known."""
     try:
         record = json.loads(output.storage.read(CONFIG_NAME))
         # A compacted output keeps the settings inside a record of its own, so that no run goes on in it.
-        return RunConfig.from_json(json.dumps(record["settings"] if output.compaction is not None else record))
+        record = record["settings"] if output.compaction is not None else record
+        if is_import(record):
+            return None, str(record["format"])
+        return RunConfig.from_json(json.dumps(record)), None
     except FileNotFoundError:
         if output.names("masks") and (output.compaction is None or output.compaction_finished):
             findings.append(Finding(LOST, CONFIG_NAME, "the settings of the run are gone", AGAIN))
     except (ValueError, KeyError, TypeError) as error:
         findings.append(Finding(DAMAGED, CONFIG_NAME, f"it cannot be used ({error})", "Put a copy back"))
-    return None
+    return None, None
 
 
 def _tasks(output: Output, config: RunConfig | None, all_masks: bool) -> Iterator[ShardTask]:

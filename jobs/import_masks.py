@@ -1,0 +1,198 @@
+"""Import masks that other tools wrote: the output can be rendered, evaluated, exported and queried like a run's.
+
+    python -m jobs.import_masks --from DIR --format davis --to OUT
+    python -m jobs.import_masks --from masks.json --format youtube-vis --to OUT --videos clips
+
+OUT gets masks, tracks and videos. What only a run knows is null there (working size, codec, hashes, timings, device,
+actor), times too unless --videos gives the sources; a mask without a score gets 1; the hashes of checkpoint and
+settings read "imported". jobs.verify checks it like any output; jobs.annotate refuses to go on in it. Stopped or
+killed, the same command continues. An empty mask becomes no row: not visible.
+
+Files are data: a pickle is read without running anything in it.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cluster.exit_codes import ExitCode
+from cluster.frames.image_folder import SUFFIXES, natural_key
+from cluster.frames.video import VideoError, frame_times, probe_video
+from cluster.imported import Import, Source
+from cluster.stores.remote import connect, entry_name, is_file, list_folder
+from cluster.stores.source import fetch_source
+from cluster.stores.storage import Storage
+from cluster.stores.storage_errors import explained
+from cluster.stores.video_folder import list_videos
+from jobs.arguments import options, positive
+from jobs.messages import refuse, say
+from schemas.convert.exchange import ImportSettings
+from schemas.convert.folder import Folder
+from schemas.convert.formats import FORMATS, described
+from schemas.convert.video import ConvertError, FoundVideo
+from schemas.urls import public_url
+from stcn_core.prompts import read_label_png
+
+EPILOG = f"""
+The formats:
+
+{described()}
+
+Exit codes: 0 done, 2 bad arguments, files that are not of the format or are damaged, or OUT is in the way.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. `--help` is the contract."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.import_masks",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--from", required=True, dest="source", metavar="DIR", help="folder or file, on any fsspec URL")
+    p.add_argument("--format", required=True, choices=list(FORMATS), help="see below")
+    p.add_argument("--to", required=True, metavar="OUT", help="a new, empty place, on any fsspec URL")
+    p.add_argument("--only", action="append", metavar="VIDEO_ID", help="just this video (may be repeated)")
+    p.add_argument(
+        "--videos",
+        metavar="DIR",
+        help="folder or glob with the sources, named like the videos: files (for times and frame rates) or folders of "
+        "images (an image's place in its folder is its frame)",
+    )
+    p.add_argument(
+        "--frames",
+        choices=("number", "order"),
+        help="which frame an image is: the number in its name, or its place in the order of names "
+        "(default: number where all names hold one)",
+    )
+    p.add_argument("--first-frame", type=_frame, default=0, metavar="N", help="sa-v, stcnbuf: of the first list")
+    p.add_argument("--stride", type=positive, metavar="N", help="sa-v, stcnbuf: frames from one list to the next")
+    p.add_argument("--files", metavar="PATTERN", help="only files named so, such as '*_manual.json'")
+    p.add_argument("--scratch", metavar="DIR", help="local folder for temporary files (default: the system's)")
+    p.add_argument("--json", action="store_true", help="what was done as one JSON object")
+    p.add_argument("--from-options", type=options, default={}, metavar="JSON", help="fsspec options of --from")
+    p.add_argument("--to-options", type=options, default={}, metavar="JSON", help="fsspec options of OUT")
+    p.add_argument("--input-options", type=options, default={}, metavar="JSON", help="fsspec options of --videos")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, imports, prints. Returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        with tempfile.TemporaryDirectory(prefix="stcn-import-", dir=args.scratch) as scratch:
+            report = import_masks(args, Path(scratch))
+    except (OSError, ValueError, VideoError) as error:
+        return refuse(error, ExitCode.BAD_ARGUMENTS)
+    print(json.dumps(report, indent=2) if args.json else _summary(report))
+    return ExitCode.DONE
+
+
+def import_masks(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Writes the output; returns what `--json` prints. Raises ConvertError, VideoError and what storage raises."""
+    fs, root = connect(args.source, args.from_options)
+    sources = Sources(args.videos, args.input_options, scratch)
+    settings = ImportSettings(
+        read_labels=read_label_png,
+        frames=args.frames,
+        images=sources.images,
+        first_frame=args.first_frame,
+        stride=args.stride,
+        files=args.files,
+    )
+    shown = public_url(args.source).rstrip("/")
+    folder = Folder(fs, root, shown)
+    storage = Storage(args.to, args.to_options)
+    with explained(args.source, "read"):
+        videos = _chosen(list(FORMATS[args.format].found(folder, settings)), args.only, shown)
+        made = Import(storage, args.format, shown, sources.source)
+        made.begin(videos)
+        with tqdm(unit=" masks", desc="import", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
+            for video in videos:
+                made.add(video, scratch, bar.update)
+    return {
+        "format": args.format,
+        "to": storage.url,
+        "videos": made.videos,
+        "masks": made.masks,
+        "there_already": made.skipped,
+        "without_score": made.scoreless,
+        "frames_without_word": made.unnamed,
+        "without_source": [v.video_id for v in videos if args.videos and sources.source(v.video_id) is None],
+    }
+
+
+class Sources:
+    """The videos that the masks are of, where --videos gives them."""
+
+    def __init__(self, url: str | None, storage_options: dict[str, Any], scratch: Path):
+        self._options, self._scratch = storage_options, scratch
+        self._urls = dict(list_videos(url, storage_options)) if url else {}
+        self.images, self.source = cache(self._images), cache(self._source)
+
+    def _images(self, video_id: str) -> list[str] | None:
+        """Names of the images of a source that is a folder of images, in order; None for another one, or none."""
+        url = self._urls.get(video_id)
+        if url is None:
+            return None
+        fs, path = connect(url, self._options)
+        if is_file(fs, path):
+            return None
+        with explained(url, "listed"):
+            names = [entry_name(entry) for entry in list_folder(fs, path)]
+        return sorted((name for name in names if name.lower().endswith(SUFFIXES)), key=natural_key)
+
+    def _source(self, video_id: str) -> Source | None:
+        url = self._urls.get(video_id)
+        if url is None:
+            return None
+        images = self.images(video_id)
+        if images is not None:
+            return Source(public_url(url), len(images), codec=images[0].rpartition(".")[2].lower())
+        with tempfile.TemporaryDirectory(dir=self._scratch) as scratch:
+            path = fetch_source(url, Path(scratch), self._options)
+            info, times = probe_video(path), frame_times(path)
+        frames = info.frames_declared if times is None else len(times)
+        return Source(public_url(url), frames, info.fps, info.duration_s, info.codec, times)
+
+
+def _chosen(videos: Sequence[FoundVideo], only: Sequence[str] | None, shown: str) -> list[FoundVideo]:
+    unknown = sorted(set(only or ()) - {video.video_id for video in videos})
+    if unknown:
+        raise ConvertError(f"{shown} holds no video {unknown[0]!r}: check --only")
+    chosen = [video for video in videos if not only or video.video_id in only]
+    if not chosen:
+        raise ConvertError(f"{shown} holds no video: check --from and --format")
+    return chosen
+
+
+def _frame(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return int(text)
+
+
+def _summary(report: dict[str, Any]) -> str:
+    if report["without_source"]:
+        say(f"without a source in --videos: {', '.join(report['without_source'][:10])}")
+    notes = [
+        f"{report['there_already']} videos were there already" if report["there_already"] else "",
+        f"{report['without_score']} masks have no score and got 1" if report["without_score"] else "",
+        f"{report['frames_without_word']} frames have no mask file and count as empty"
+        if report["frames_without_word"]
+        else "",
+    ]
+    text = f"{report['to']}: {report['videos']} videos with {report['masks']} masks from {report['format']}"
+    return "; ".join([text, *filter(None, notes)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
