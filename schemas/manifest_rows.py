@@ -79,11 +79,12 @@ def _without_unfilled(record: dict[str, Any]) -> tuple[dict[str, Any], int]:
     prompts = record.get("prompts")
     if not isinstance(prompts, list):
         return record, 0
-    kept = [prompt for prompt in prompts if not _is_unfilled(prompt)]
+    kept = [prompt for prompt in prompts if not is_unfilled(prompt)]
     return {**record, "prompts": kept}, len(prompts) - len(kept)
 
 
-def _is_unfilled(prompt: object) -> bool:
+def is_unfilled(prompt: object) -> bool:
+    """Whether jobs.review suggests this prompt and nobody has filled it in."""
     if not isinstance(prompt, Mapping) or prompt.get(SUGGESTED) is None:
         return False
     return {key for key, value in prompt.items() if value is not None} <= {*PLACE_FIELDS, SUGGESTED}
