@@ -5,7 +5,7 @@ from cluster.heartbeat import Heartbeat
 from cluster.open_video import BurnInFacts, OpenVideo
 from cluster.plan import UNIT_SEGMENTS
 from cluster.reading import picture_digest
-from stcn_core.burn_in import BurnInChoice
+from stcn_core.burn_in import BurnInChoice, MotionWeights, StcnbufChoice
 from stcn_core.settings import OfflineSettings
 
 
@@ -14,7 +14,8 @@ def collect(
 ) -> tuple[BurnInChoice, BurnInFacts]:
     """Puts the prompted frames and those of lowest priority into the store. Raises VideoError, PromptError."""
     wanted = set(video.prompts.frames)
-    choice = BurnInChoice(settings.seed, video.row.video_id, settings.burn_in_passes, settings.visited_frames)
+    choice = _choice(video, settings)
+    motion = MotionWeights() if settings.burn_in_choice == "motion" else None
     reader = video.frames(video.grid.with_frames(wanted))
     heartbeat.stage("decode", video.info.frames_declared or 0)
     found, positions = set(), 0
@@ -26,8 +27,10 @@ def collect(
             if begins_a_segment(positions, settings):
                 first_pictures[frame] = picture_digest(picture)
             positions += 1
-            if not (frame in wanted and video.prompts.frames[frame].given):
-                kept, dropped = choice.offer(frame)
+            weight = motion.weigh(picture) if motion is not None else None
+            # A pinned frame is in the memory already.
+            if not (settings.pin_prompts and frame in wanted and video.prompts.frames[frame].given):
+                kept, dropped = choice.offer(frame, weight)
         if frame in wanted:
             found.add(frame)
         if (kept and frame not in dropped) or frame in wanted:
@@ -42,6 +45,14 @@ def collect(
     damaged = reader.error is not None or reader.decoded + video.grid.stride - 1 < expected
     facts = BurnInFacts(positions, reader.decoded, damaged, tuple(sorted(missing)), len(choice), first_pictures)
     return choice, facts
+
+
+def _choice(video: OpenVideo, settings: OfflineSettings) -> BurnInChoice:
+    if settings.burn_in_order == "priority":
+        return BurnInChoice(settings.seed, video.row.video_id, settings.burn_in_passes, settings.visited_frames)
+    first = [frame for frame in video.prompts.frames if frame in video.grid]
+    permute = settings.burn_in_order == "stcnbuf"
+    return StcnbufChoice(settings.seed, settings.burn_in_passes, settings.group_frames, first, permute)
 
 
 def begins_a_segment(position: int, settings: OfflineSettings) -> bool:

@@ -22,6 +22,7 @@ from cluster.stores.storage import Published
 from cluster.workbench import Workbench, offline_settings
 from schemas import videos as videos_schema
 from schemas.urls import public_url
+from stcn_core.cleanup import clean_frame, parse_steps
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class UnitRun:
     def __init__(self, unit: Unit, bench: Workbench, heartbeat: Heartbeat) -> None:
         self.unit, self.bench, self.heartbeat = unit, bench, heartbeat
         self.settings = offline_settings(bench.config)
+        self.clean = parse_steps(bench.config.clean)
         self.seconds = {"fetch": 0.0, "burn_in": 0.0, "final": 0.0, "network": 0.0}
         self.final_from = 0.0  # share of the unit's work done when the final pass begins
 
@@ -185,7 +187,7 @@ class UnitRun:
             if frame not in video.grid:
                 continue  # a prompt of a causal run that lies between or outside the frames to be annotated
             frames += 1
-            for mask in masks:
+            for mask in clean_frame(masks, self.clean):
                 writer.add(video_mask_row(video, frame, mask))
             self.heartbeat.step(first + (1 - first) * min(1.0, frames / max(1, expected, frames)), written=1)
         return frames

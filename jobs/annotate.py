@@ -130,10 +130,6 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     add_policies(masks)
     masks.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     masks.add_argument("--seed", type=int, default=0)
-    masks.add_argument(
-        "--clean", type=_steps, default="", metavar="STEPS", help="mask clean-up, in order, e.g. close,largest,holes=64: "
-        + ", ".join(STEPS) + " (default: none)"
-    )  # fmt: skip
     return p
 
 
@@ -211,7 +207,9 @@ def run_config(args: argparse.Namespace, checkpoint: str, sha256: str) -> RunCon
     fields = set(RunConfig.__dataclass_fields__) - {"checkpoint", "checkpoint_sha256"}
     chosen = {name: getattr(args, name) for name in fields}
     if chosen["scales"]:
-        chosen["resolution"] = max(scale.resolution for scale in parse_scales(chosen["scales"]))  # frames are decoded so
+        chosen["resolution"] = max(
+            scale.resolution for scale in parse_scales(chosen["scales"])
+        )  # frames are decoded so
     if chosen["segment_frames"] is None:
         group = max(1, args.group_frames)
         chosen["segment_frames"] = -(-OfflineSettings().segment_frames // group) * group

@@ -11,7 +11,7 @@ second bank in memory.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -19,11 +19,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stcn_core.memory import BankLayout, MemoryBank, Slot
+from stcn_core.settings import OfflineSettings
 
 SCHEMA = "stcn-bank 1.0.0"
 NAMES = ("keys", "values", "element_frames")
 TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 NO_SUM = "0" * 64
+SETTINGS = {f"--{field.name.replace('_', '-')}": field.default for field in fields(OfflineSettings)}
 
 
 def save_bank(memory: MemoryBank, path: Path, facts: Mapping[str, object]) -> None:
@@ -57,8 +59,9 @@ def load_bank(memory: MemoryBank, path: Path, facts: Mapping[str, object]) -> No
         record = json.loads(file.metadata()["bank"])
         saved, ours = record["facts"], _all_facts(memory, facts)
         for name in ours:
-            if saved.get(name) != ours[name]:
-                raise ValueError(f"{path} was saved with {name} {saved.get(name)}, this run has {ours[name]}")
+            there = saved.get(name, SETTINGS.get(name))  # an earlier version did not have it
+            if there != ours[name]:
+                raise ValueError(f"{path} was saved with {name} {there}, this run has {ours[name]}")
         layout = _layout(record["layout"])
         memory.arrange(layout)
         slices = [file.get_slice(name) for name in NAMES if name in file.keys()]

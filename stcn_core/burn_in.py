@@ -2,12 +2,20 @@
 
 Each frame's priority in a pass is a hash of (seed, video, pass, frame). The N frames of lowest priority are visited,
 in the order of their priorities: a uniform random sample in a uniform random order, found while the video streams by.
+Frames may be given weights; the sample then is one without replacement in their proportion (Efraimidis and Spirakis
+2006), and is still visited in uniform random order.
 """
 
 import heapq
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
+import numpy as np
+
+from stcn_core.image_change import image_change
 from stcn_core.seeds import named_seed
+
+TRIGGER = 0.5  # percentage points of dI at which EamStcn's rule may trigger; here a weight of 2
 
 
 class BurnInChoice:
@@ -18,20 +26,23 @@ class BurnInChoice:
 
     def __init__(self, seed: int, video_id: str, passes: int, limit: int | None) -> None:
         self._seed, self._video_id, self._limit = seed, video_id, limit
-        self._heaps: list[list[tuple[int, int]]] = [[] for _ in range(passes)]  # (-priority, -frame)
+        self._heaps: list[list[tuple[float, int]]] = [[] for _ in range(passes)]  # (-priority / weight, -frame)
 
     def priority(self, number: int, frame: int) -> int:
         """The priority of a frame in pass `number`; the lowest are visited first."""
         return named_seed(self._seed, self._video_id, "burn-in", number, frame)
 
-    def offer(self, frame: int) -> tuple[bool, list[int]]:
+    def offer(self, frame: int, weight: float | None = None) -> tuple[bool, list[int]]:
         """Is this frame chosen by any pass, as far as known, and which frames no pass needs any more because of it.
 
-        Each frame must be offered once only.
+        Each frame must be offered once only, and all with a weight above 0, or none.
         """
         kept, dropped = False, []
         for number, heap in enumerate(self._heaps):
-            entry = (-self.priority(number, frame), -frame)
+            key = self.priority(number, frame)
+            if weight is not None:
+                key = -math.log1p(-(key + 0.5) / 2**64) / weight  # rises with the priority
+            entry = (-key, -frame)
             if self._limit is None or len(heap) < self._limit:
                 heapq.heappush(heap, entry)
                 kept = True
@@ -45,9 +56,73 @@ class BurnInChoice:
 
     def order(self) -> Iterable[int]:
         """The frames in visiting order, pass after pass."""
-        for heap in self._heaps:
-            for _, frame in sorted(heap, reverse=True):
-                yield -frame
+        for number, heap in enumerate(self._heaps):
+            yield from sorted((-frame for _, frame in heap), key=lambda frame: (self.priority(number, frame), frame))
 
     def __len__(self) -> int:
         return sum(map(len, self._heaps))
+
+
+class MotionWeights:
+    """Weights of frames for `offer` by the image part of EamStcn's rule: 1 + dI / 0.5, with dI as in admission.py.
+
+    A frame at which the movement changes is as likely as several others; a still video is sampled uniformly.
+    """
+
+    def __init__(self) -> None:
+        self._picture: np.ndarray | None = None
+        self._change: float | None = None
+
+    def weigh(self, picture: np.ndarray) -> float:
+        """The weight of the next frame, uint8 [h, w, 3], of a video in order."""
+        before, self._picture = self._picture, picture
+        if before is None:
+            return 1.0
+        last, self._change = self._change, image_change(picture, before)
+        return 1.0 if last is None else 1 + abs(self._change - last) / TRIGGER
+
+
+def stcnbuf_order(
+    frames: Sequence[int], first: Sequence[int], passes: int, every: int, seed: int, permute: bool = True
+) -> list[int]:
+    """The frames that stcnbuf's burn-in memorises, in its order, after numpy.random.seed(seed).
+
+    frames: all of the video in order; first: its --init-frame list, every one of them among the frames. Each pass is a
+    permutation of its own (or in order); the first frames are taken out once and put to the front. Of every batch of
+    `every` frames (--mem-every) the last one is memorised; the others have no effect and are left out here.
+    """
+    draw = np.random.RandomState(seed)
+    stream: list[int] = []
+    for _ in range(passes):
+        stream += (frames[int(i)] for i in draw.permutation(len(frames))) if permute else frames
+    for frame in first:
+        stream.remove(frame)
+    stream = [*first, *stream]
+    return [stream[min(start + every, len(stream)) - 1] for start in range(0, len(stream), every)]
+
+
+class StcnbufChoice(BurnInChoice):
+    """Every frame, in stcnbuf's order; see `stcnbuf_order`. Frames in `first` that were not offered are left out."""
+
+    def __init__(self, seed: int, passes: int, every: int, first: Sequence[int], permute: bool) -> None:
+        super().__init__(seed, "", 1, None)
+        self._arguments = passes, every, seed % 2**32, permute
+        self._first = list(first)
+        self._frames: list[int] = []
+        self._found: list[int] | None = None
+
+    def offer(self, frame: int, weight: float | None = None) -> tuple[bool, list[int]]:
+        """Every frame is chosen."""
+        self._frames.append(frame)
+        return True, []
+
+    def order(self) -> Iterable[int]:
+        """The frames that are memorised, in that order."""
+        if self._found is None:
+            there = set(self._frames)
+            first = [frame for frame in self._first if frame in there]
+            self._found = stcnbuf_order(sorted(self._frames), first, *self._arguments)
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(list(self.order()))

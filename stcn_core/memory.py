@@ -24,6 +24,7 @@ from stcn_core.settings import OfflineSettings
 
 EMPTY = -1
 MOSAIC = -2
+PROMPT_COPY = 1 << 40  # added to the number of a prompted frame in the bank, which no frame of a video has
 USUAL_TOP_K = 20
 GROWTH = 32  # slots that an unbounded bank starts with; it doubles when they are full
 
@@ -125,6 +126,14 @@ class MemoryBank:
     def pin(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
         """A prompted frame that is never evicted. key [Ck, h, w], values [K, Cv, h, w]."""
         self._put_pinned(frame, key, values, valid, pinned=True)
+
+    def memorise_given(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
+        """A prompted frame as stcnbuf keeps it: in the bank, to be evicted like any other, beside what may later be
+        predicted of that frame."""
+        frame += PROMPT_COPY
+        position = self.admit(frame)
+        if position is not None:
+            self.memorise(position, frame, key, values, valid)
 
     def seed(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
         """A guessed first mask (a box): kept like a pinned slot until `drop_seeds`, but its frame does not read it."""

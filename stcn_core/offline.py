@@ -83,7 +83,8 @@ class OfflineSegmenter:
             full = np.zeros((len(self.positions), *self.size), np.uint8)
             full[list(masks)] = np.stack(list(masks.values()))
             values = self.propagation.value(encoded, self.propagation.given(full))
-            for ids, put in ((here.given, self.memory.pin), (here.seeds, self.memory.seed)):
+            keep = self.memory.pin if self.settings.pin_prompts else self.memory.memorise_given
+            for ids, put in ((here.given, keep), (here.seeds, self.memory.seed)):
                 if ids:
                     put(frame, encoded.features.key[0], values, [i in ids for i in self.prompts.object_ids])
 
@@ -91,7 +92,7 @@ class OfflineSegmenter:
         """Visits the frames in that order; yields each when it is done. Seeds are dropped at the end."""
         visited = 0
         for frame in order:
-            if self.prompts.frames.get(frame, NOTHING).given:
+            if self.settings.pin_prompts and self.prompts.frames.get(frame, NOTHING).given:
                 continue  # pinned already: a frame holds one slot
             visited += 1
             position = self.memory.admit(frame)
@@ -209,7 +210,8 @@ class OfflineSegmenter:
     def _advance(self, encoded: EncodedFrames, probabilities: Tensor) -> None:
         """Puts one frame into the ring, unless it is pinned and so remembered anyway."""
         frame = encoded.frames[0]
-        if self.settings.recent_frames and not self.prompts.frames.get(frame, NOTHING).given:
+        pinned = self.settings.pin_prompts and self.prompts.frames.get(frame, NOTHING).given
+        if self.settings.recent_frames and not pinned:
             values = self.propagation.value(encoded, probabilities[0, 1:])
             self.memory.remember_recent(frame, encoded.features.key[0], values, self._everyone)
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stcn_core.admission import FrameChange, admission_of, confidence, image_change, mask_change
+from stcn_core.admission import FrameChange, admission_of, confidence, mask_change
 from stcn_core.aggregate import soft_aggregate
+from stcn_core.image_change import image_change
 from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
 from stcn_core.propagation import EncodedFrames, Propagation
@@ -59,6 +60,10 @@ class OnlineSegmenter:
         """
         given, seeds = dict(given or {}), dict(seeds or {})
         encoded = self.propagation.encode([frame], [picture])
+        prompted = bool(given or seeds)
+        if given and not self.settings.pin_prompts:
+            self._memorise_given(encoded, given)
+            given = {}
         if seeds:
             self._seed(encoded, {**seeds, **given}, seeds)
         active = [k for k, known in enumerate(self.memory.known()) if known and k not in given]
@@ -75,7 +80,7 @@ class OnlineSegmenter:
             begun = sorted({*active, *given})  # the others stay exactly zero
             full[begun] = soft_aggregate(full[begun])[1:]
         change = self._change(picture, full)
-        wanted = self._rule.wants(change, len({*active, *given}), bool(given or seeds))
+        wanted = self._rule.wants(change, len({*active, *given}), prompted)
         self._memorise(encoded, full, given, active, wanted)
         background = (1 - full.sum(0, keepdim=True)).clamp(min=0)
         return self.propagation.unpad(torch.cat((background, full)))
@@ -93,6 +98,14 @@ class OnlineSegmenter:
         valid = [k in seeds for k in range(self.memory.objects)]
         self.memory.seed(encoded.frames[0], encoded.features.key[0], values, valid)
 
+    def _memorise_given(self, encoded: EncodedFrames, given: Mapping[int, np.ndarray]) -> None:
+        """stcnbuf: the given masks go into the bank, and this frame too is predicted."""
+        full = torch.zeros(self.memory.objects, *self.propagation.padded_size, device=self.propagation.device)
+        full[list(given)] = self._padded(given)
+        values = self.propagation.value(encoded, soft_aggregate(full)[1:])
+        valid = [k in given for k in range(self.memory.objects)]
+        self.memory.memorise_given(encoded.frames[0], encoded.features.key[0], values, valid)
+
     def _change(self, picture: np.ndarray, full: Tensor) -> FrameChange:
         if self.settings.admission != "adaptive":
             return FrameChange(0.0, 0.0)
@@ -101,9 +114,7 @@ class OnlineSegmenter:
             return FrameChange(0.0, 0.0)
         return FrameChange(image_change(picture, before[0]), mask_change(full, before[1]))
 
-    def _memorise(
-        self, encoded: EncodedFrames, full: Tensor, given: Mapping, active: list[int], wanted: bool
-    ) -> None:
+    def _memorise(self, encoded: EncodedFrames, full: Tensor, given: Mapping, active: list[int], wanted: bool) -> None:
         frame, objects = encoded.frames[0], range(self.memory.objects)
         known = [k in active or k in given for k in objects]
         if not any(known) or not (given or wanted or self.settings.recent_frames):

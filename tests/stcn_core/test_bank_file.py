@@ -11,6 +11,7 @@ import torch
 from made_networks import moving_squares, random_network, square_labels
 from safetensors import safe_open
 
+from stcn_core import bank_file
 from stcn_core.bank_file import load_bank, save_bank
 from stcn_core.burn_in import BurnInChoice
 from stcn_core.checkpoint import save_checkpoint
@@ -266,3 +267,19 @@ def test_a_causal_run_has_no_bank(network: STCN, tmp_path: Path) -> None:
     for call in (run.save_bank, run.load_bank):
         with pytest.raises(ValueError, match="a causal run"):
             call(tmp_path / "bank")
+
+
+def test_a_bank_of_before_a_setting_existed_is_one_with_its_default(
+    network: STCN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = bank_file._all_facts
+    run = begin(network, PROMPTS["two"], SETTINGS)
+    without = burned_in(network, PROMPTS["two"], SETTINGS)
+    monkeypatch.setattr(
+        bank_file, "_all_facts", lambda *a: {k: v for k, v in facts(*a).items() if k != "--confidence-gate"}
+    )
+    without.save_bank(tmp_path / "old")
+    monkeypatch.undo()
+    run.load_bank(tmp_path / "old")
+    with pytest.raises(ValueError, match="--confidence-gate 0.0, this run has 0.5"):
+        begin(network, PROMPTS["two"], replace(SETTINGS, confidence_gate=0.5)).load_bank(tmp_path / "old")

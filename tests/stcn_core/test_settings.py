@@ -18,7 +18,7 @@ from stcn_core.settings import OfflineSettings
         ("group_frames", 0),
         ("segment_frames", 0),
         ("segment_frames", 1001),
-        ("top_k", 0),
+        ("top_k", -1),
         ("affinity", "cosine"),
     ],
 )
