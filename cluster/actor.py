@@ -10,6 +10,7 @@ from pathlib import Path
 import ray
 
 from cluster.config_lock import CONFIG_NAME
+from cluster.detector_weights import Detectors, DetectorWeights
 from cluster.frames.decoder import Decoder
 from cluster.heartbeat import Beat, Heartbeat
 from cluster.plan import Unit
@@ -34,6 +35,7 @@ class ActorSettings:
     ram_bytes: int
     decoder_seconds: float  # a decoder that shows no progress for so long is killed
     input_options: dict = field(default_factory=dict, repr=False)
+    detectors: dict[str, DetectorWeights] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class AnnotateActor:
             actor=self._name,
             ram_bytes=settings.ram_bytes,
             input_options=settings.input_options,
+            detectors=Detectors(settings.detectors, settings.device, self._scratch, settings.input_options),
         )
         return Ready(socket.gethostname(), os.getpid(), settings.device)
 

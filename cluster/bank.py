@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cluster.failure import BankError
 from cluster.finalise import bank_names
+from cluster.found_objects import FOUND
 from cluster.open_video import BurnInFacts, OpenVideo
 from cluster.plan import BURN_IN, Unit, part_id
 from cluster.stores.storage import Published
@@ -27,6 +28,8 @@ def publish_bank(unit_id: str, video: OpenVideo, bench: Workbench) -> Published:
         "bytes": published.size,
         "sha256": published.sha256,
     }
+    if video.prompts.found:
+        record[FOUND] = [one.to_record() for one in video.prompts.found.values()]
     bench.storage.publish(facts, json.dumps(record, indent=2).encode())
     return published
 

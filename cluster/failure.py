@@ -8,7 +8,7 @@ from cluster.frames.decoder import DecoderUnavailable
 from cluster.frames.video_error import VideoError
 from cluster.plan import Unit, video_record
 from schemas.failures import short_message
-from stcn_core.prompts import PromptError
+from stcn_core.prompts import NothingFound, PromptError
 
 # Not the video's fault: when the first units all end like this, the run stops instead of marking videos as failed.
 # worker: the machine's scratch folder or its decoder process; gone: a source that was there when the run was planned.
@@ -40,6 +40,7 @@ def error_class(error: BaseException, device: KnowsErrors) -> str:
     if isinstance(error, VideoError):
         return error.error_class
     kinds = (
+        (NothingFound, "nothing-detected"),
         (PromptError, "prompt"),
         (BankError, BANK),
         (WorkerError, "worker"),

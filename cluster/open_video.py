@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cluster.failure import WorkerError
+from cluster.found_objects import found_objects
 from cluster.frame_grid import FrameGrid
 from cluster.frames.decoder import Frames
 from cluster.frames.video import working_size
@@ -68,7 +69,8 @@ class OpenVideo:
             self.times = bench.decoder.frame_times(self.path)
             self.seekable = self.times.seekable if self.times is not None else True
             heartbeat.stage("prompts")
-            self.prompts = resolve_prompts(unit.row.prompts, self.source, self._frame_at, self._load)
+            found = found_objects(unit, self)
+            self.prompts: PromptSet = resolve_prompts(unit.row.prompts, self.source, self.frame_at, self.load, found)
             if not unit.found:
                 # Its id says that it does not exist: masks under that id would contradict the next plan.
                 raise FileNotFoundError(
@@ -114,7 +116,7 @@ class OpenVideo:
         """Does without the prompts on these frames."""
         if frames:
             rest = {frame: here for frame, here in self.prompts.frames.items() if frame not in frames}
-            self.prompts = PromptSet(self.prompts.object_ids, rest)
+            self.prompts = replace(self.prompts, frames=rest)
             self.notes.append(f"prompts on {len(frames)} frame(s) that do not decode were left out")
 
     def source_sha256(self) -> str:
@@ -133,7 +135,15 @@ class OpenVideo:
         """Frames with a given mask of the object."""
         return [frame for frame, here in self.prompts.frames.items() if object_id in here.given]
 
-    def _frame_at(self, seconds: float) -> int:
+    def label_of(self, object_id: int) -> str | None:
+        """What the manifest calls the object, or else what the detector took it for."""
+        label, found = self.row.label_of(object_id), self.prompts.found.get(object_id)
+        if label is None and found is not None:
+            return self.row.prompts[found.prompt - 1].label or found.class_name
+        return label
+
+    def frame_at(self, seconds: float) -> int:
+        """The last frame at or before a time. Raises PromptError."""
         if self.times is None:
             raise PromptError(f"prompt at {seconds:.3f} s: a folder of images has no times, give a frame")
         try:
@@ -143,7 +153,8 @@ class OpenVideo:
                 return len(self.times)  # lost with the end of a damaged file; `require` judges that
             raise PromptError(f"prompt at {seconds:.3f} s: {error}") from error
 
-    def _load(self, url: str) -> bytes:
+    def load(self, url: str) -> bytes:
+        """A mask. Raises PromptError, OSError."""
         try:
             return read_source(url, self.bench.input_options)
         except FileNotFoundError as error:

@@ -15,6 +15,7 @@ from cluster.actor import ActorSettings
 from cluster.config_lock import lock_config
 from cluster.crew import Crew
 from cluster.deadline import STALL_SECONDS, Deadline
+from cluster.detector_weights import DetectorWeights
 from cluster.driver import Driver, DriverSettings
 from cluster.exit_codes import ExitCode
 from cluster.finalise import delete_bank, finalise_failed, finalise_video, row_name
@@ -62,6 +63,7 @@ class RunRequest:
     ram_bytes: int = 1 << 30
     output_options: dict = field(default_factory=dict, repr=False)
     input_options: dict = field(default_factory=dict, repr=False)
+    detectors: dict[str, DetectorWeights] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ def _drive(begun: _Begun) -> Outcome:
                 ram_bytes=request.ram_bytes,
                 decoder_seconds=request.decoder_seconds,
                 input_options=request.input_options,
+                detectors=request.detectors,
             )
         )
         settings = DriverSettings(

@@ -44,7 +44,7 @@ def stretch(video: OpenVideo, grid: FrameGrid, frames: int, decoded: int, error:
 def video_mask_row(video: OpenVideo, frame: int, mask: ObjectMask) -> dict:
     """One row of the `masks` table."""
     pts, seconds = video.time_of(frame)
-    label = video.row.label_of(mask.object_id)
+    label = video.label_of(mask.object_id)
     return mask_row(mask, frame, video_id=video.row.video_id, label=label, pts=pts, seconds=seconds)
 
 
@@ -99,8 +99,9 @@ def _facts(unit: Unit, video: OpenVideo, writer: ShardWriter, made: Stretch) -> 
     tracks = [
         {
             "object_id": object_id,
-            "label": video.row.label_of(object_id),
+            "label": video.label_of(object_id),
             "prompt_frames": video.prompt_frames(object_id),
+            **(video.prompts.found[object_id].provenance() if object_id in video.prompts.found else {}),
             **writer.totals.of(object_id),
         }
         for object_id in video.prompts.object_ids

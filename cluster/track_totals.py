@@ -47,4 +47,5 @@ def track_row(video_id: str, parts: Iterable[Mapping]) -> dict:
         "area_max": max(part["area_max"] for part in seen) if seen else None,
         "area_mean": sum(part["areas"] for part in seen) / visible if visible else None,
         "score_mean": sum(part["scores"] for part in seen) / SCORE_STEPS / visible if visible else None,
+        **{name: parts[0].get(name) for name in ("found_by", "found_class", "found_score", "found_frame")},
     }

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cluster.detector_weights import Detectors
 from cluster.frames.decoder import Decoder
 from cluster.segmenter import Segmenters
 from cluster.stores.storage import Storage
@@ -27,6 +28,7 @@ class Workbench:
     ram_bytes: int
     input_options: dict = field(default_factory=dict)
     opened: "OpenVideo | None" = None
+    detectors: Detectors | None = None
 
     def put_away(self) -> None:
         """Closes the open video, if any."""

@@ -6,7 +6,7 @@ from schemas import metadata
 from schemas.metadata import column
 
 NAME = "stcn-tracks"
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 SORT = ("video_id", "object_id")
 
 # Named as Parquet names it, so that the schema reads back equal.
@@ -27,6 +27,10 @@ SCHEMA = metadata.described_schema(
         column("area_min", pa.int64(), "smallest area where visible; null: never", "pixels", True),
         column("area_max", pa.int64(), "largest area where visible; null: never", "pixels", True),
         column("score_mean", pa.float64(), "mean score where visible; null: never", "0 to 1", True),
+        column("found_by", pa.string(), "the detector that it starts from; null: none", nullable=True),
+        column("found_class", pa.string(), "what the detector took it for; null: no detector", nullable=True),
+        column("found_score", pa.float64(), "the detector's score; null: no detector", "0 to 1", True),
+        column("found_frame", pa.int32(), "frame that the detector looked at; null: no detector", "frames", True),
     ],
 )
 

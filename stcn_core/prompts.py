@@ -1,7 +1,8 @@
 """From a manifest's prompts to first masks: which object is given or guessed where.
 
-Given masks (PNG or RLE) are facts: they are pinned and written unchanged. A box is only a guess of a mask, filled as
-a rectangle to start from: it seeds the memory and its frame is predicted again.
+Given masks (PNG or RLE, an empty one or `absent` for "not visible") are facts: they are pinned and written unchanged.
+A box, filled as a rectangle, and what a detector finds (stcn_core/detection.py) are only guesses of a mask to start
+from: they seed the memory, and their frames are predicted again.
 """
 
 import io
@@ -15,6 +16,7 @@ from rlemasklib import RLEMask
 
 from schemas.prompt import Prompt
 from schemas.urls import public_url
+from stcn_core.found import Found
 
 VOID = 255
 # Grey PNGs hold either 0 and 255 or small object numbers; values between these are anti-aliased edges.
@@ -25,11 +27,15 @@ class PromptError(ValueError):
     """A prompt that cannot be used. The message says which and what to change."""
 
 
+class NothingFound(PromptError):
+    """A detector sees nothing, or nothing that fits, where a prompt says that there is an object."""
+
+
 @dataclass
 class FramePrompts:
     """What is said about one frame: object id -> uint8 mask [H, W] of 0 and 1 at the source's size.
 
-    given may hold empty masks: the object is absent there. seeds are filled boxes.
+    given may hold empty masks: the object is absent there. seeds are filled boxes and detections.
     """
 
     given: dict[int, np.ndarray] = field(default_factory=dict)
@@ -38,10 +44,14 @@ class FramePrompts:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """All prompts of one video: object ids ascending (they need not be contiguous) and frames ascending."""
+    """All prompts of one video: object ids ascending (they need not be contiguous) and frames ascending.
+
+    found: object id -> the detection that it starts from.
+    """
 
     object_ids: tuple[int, ...]
     frames: dict[int, FramePrompts]
+    found: dict[int, Found] = field(default_factory=dict)
 
 
 def resolve_prompts(
@@ -49,15 +59,26 @@ def resolve_prompts(
     size: tuple[int, int],
     frame_at: Callable[[float], int],
     load: Callable[[str], bytes],
+    found: Sequence[Found] = (),
 ) -> PromptSet:
     """Reads every prompt's mask.
 
     size is the source's (height, width); frame_at gives the last frame at or before a time in seconds; load reads
-    a URL. Raises PromptError for anything that cannot be used.
+    a URL; found are the objects of the prompts that need a detector. Raises PromptError for anything that cannot be
+    used.
     """
     frames: dict[int, FramePrompts] = {}
     complete = set()
+    for one in found:
+        here = frames.setdefault(one.frame, FramePrompts())
+        if one.object_id in here.seeds:
+            raise PromptError(f"prompt {one.prompt}: object {one.object_id} has two prompts on frame {one.frame}")
+        here.seeds[one.object_id] = one.mask
+        if prompts[one.prompt - 1].complete:
+            complete.add(one.frame)
     for number, prompt in enumerate(prompts, 1):
+        if prompt.detects:
+            continue
         frame = frame_at(prompt.time_s) if prompt.frame is None else prompt.frame
         here = frames.setdefault(frame, FramePrompts())
         if prompt.complete:
@@ -76,7 +97,7 @@ def resolve_prompts(
     if blank or not ids:
         which = f"object {blank[0]} has only empty masks" if blank else "no prompt shows an object"
         raise PromptError(f"{which}: at least one prompt of each object must show it")
-    return PromptSet(tuple(ids), dict(sorted(frames.items())))
+    return PromptSet(tuple(ids), dict(sorted(frames.items())), {one.object_id: one for one in found})
 
 
 def read_label_png(data: bytes, name: str) -> np.ndarray:
@@ -124,29 +145,37 @@ def shrink_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return (small if small.any() else covered > 0).astype(np.uint8)
 
 
+def given_masks(
+    prompt: Prompt, number: int, size: tuple[int, int], load: Callable[[str], bytes]
+) -> list[tuple[int, np.ndarray]]:
+    """(object id, mask uint8 [H, W]) of a prompt with a mask or RLE, the prompt's `number` for messages.
+
+    Raises PromptError.
+    """
+    if prompt.mask is not None:
+        labels = read_label_png(load(prompt.mask), public_url(prompt.mask))
+        return _by_object(fit_labels(labels, size, f"mask {public_url(prompt.mask)}"), prompt)
+    height, width, counts = prompt.rle
+    _check_size((height, width), size, f"prompt {number}: the RLE")
+    try:
+        mask = RLEMask.from_dict({"size": [height, width], "counts": counts}).to_array(order="C")
+    except ValueError as error:
+        reason = f"prompt {number}: the RLE counts are damaged ({error})"
+        raise PromptError(f"{reason}: give COCO's compressed counts of a {height}x{width} mask") from error
+    return [(prompt.object_id or 1, mask.astype(np.uint8))]
+
+
 def _masks(
     prompt: Prompt, number: int, size: tuple[int, int], load: Callable[[str], bytes], alone: bool
 ) -> list[tuple[int, np.ndarray, bool]]:
     """(object id, mask, guessed) of one prompt."""
-    if prompt.mask is not None:
-        labels = read_label_png(load(prompt.mask), public_url(prompt.mask))
-        labels = fit_labels(labels, size, f"mask {public_url(prompt.mask)}")
-        return [(object_id, mask, False) for object_id, mask in _by_object(labels, prompt)]
-    object_id = prompt.object_id
-    if object_id is None:
-        if not alone:
-            raise PromptError(f"prompt {number}: give an object_id, there are several prompts")
-        object_id = 1
-    if prompt.rle is not None:
-        height, width, counts = prompt.rle
-        _check_size((height, width), size, f"prompt {number}: the RLE")
-        try:
-            mask = RLEMask.from_dict({"size": [height, width], "counts": counts}).to_array(order="C")
-        except ValueError as error:
-            reason = f"prompt {number}: the RLE counts are damaged ({error})"
-            raise PromptError(f"{reason}: give COCO's compressed counts of a {height}x{width} mask") from error
-        return [(object_id, mask.astype(np.uint8), False)]
-    return [(object_id, _rectangle(prompt.box, size, number), True)]
+    if prompt.object_id is None and prompt.mask is None and not alone:
+        raise PromptError(f"prompt {number}: give an object_id, there are several prompts")
+    if prompt.absent:
+        return [(prompt.object_id, np.zeros(size, np.uint8), False)]
+    if prompt.box is not None:
+        return [(prompt.object_id or 1, _rectangle(prompt.box, size, number), True)]
+    return [(object_id, mask, False) for object_id, mask in given_masks(prompt, number, size, load)]
 
 
 def _by_object(labels: np.ndarray, prompt: Prompt) -> list[tuple[int, np.ndarray]]:

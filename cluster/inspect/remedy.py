@@ -11,6 +11,8 @@ REMEDIES = {
     "decoder-crash": f"the file kills the decoder: re-encode it (ffmpeg -i IN -c:v libx264 OUT.mp4); {RETRY}",
     "decoder-stall": f"the decoder hangs in the file, or storage is slow: re-encode it; {RETRY}",
     "prompt": f"correct the prompt in the manifest (frame in range, mask of the video's size); {RETRY}",
+    "nothing-detected": "look at the frame; other frames or classes, a lower min_score or --detector-score, or a mask "
+    f"or box instead, each make it new work; {RETRY}",
     "out-of-memory": f"give the actors more memory, or fewer per machine (--actors, --ram-mib); {RETRY}",
     "device-out-of-memory": f"lower --memory-frames or --resolution (a new --output), or a larger GPU; {RETRY}",
     "deadline": f"it made no progress in time: look at its machine and the file; {RETRY}",
