@@ -6,11 +6,9 @@ Each object keeps its colour; its id stands in it. With --truth the true outline
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from cluster.frames.video import FrameReader, VideoError, VideoInfo, frame_times
 from cluster.stores.source import fetch_source
 from jobs.views.contact_sheet import ContactSheet
 from jobs.views.overlay import draw_masks
+from jobs.views.place import placed
 from jobs.views.truth import TruthFolder
 from jobs.views.video_file import VideoFile
 from schemas import read_masks
@@ -189,14 +188,14 @@ def render(args: argparse.Namespace, scratch: Path) -> int:
     sheet = ContactSheet(args.columns, title) if args.contact_sheet else None
     if args.to:
         with (
-            _placed(args.to, ".mp4") as target,
+            placed(args.to, ".mp4") as target,
             VideoFile(target, size, (info.fps or IMAGE_FPS) / args.stride) as video,
         ):
             rendering.run(video, sheet, every, cell)
     else:
         rendering.run(None, sheet, every, cell)
     if sheet is not None:
-        with _placed(args.contact_sheet, ".png") as target:
+        with placed(args.contact_sheet, ".png") as target:
             sheet.image().save(target, format="PNG")
     if reader.error:
         print(f"the video is damaged: {reader.error}", file=sys.stderr)
@@ -204,32 +203,6 @@ def render(args: argparse.Namespace, scratch: Path) -> int:
         print(f"wrote {made}")
     print(f"{rendering.drawn} frames drawn, {rendering.with_masks} with masks")
     return ExitCode.DONE
-
-
-@contextmanager
-def _placed(url: str, suffix: str) -> Iterator[Path]:
-    """A file to write; it takes its place, a local path or any fsspec URL, only when it is complete."""
-    import fsspec
-
-    fs, target = fsspec.core.url_to_fs(url)
-    local = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-    folder = None
-    if local in ("file", "local"):
-        folder = Path(target).parent
-        folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".rendering-", suffix=suffix, dir=folder)
-    os.close(handle)
-    try:
-        yield Path(name)
-        if folder is None:
-            fs.put_file(name, target)
-        else:
-            mode = os.umask(0)
-            os.umask(mode)
-            os.chmod(name, 0o666 & ~mode)  # mkstemp made it for its owner alone
-            os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _positive(text: str) -> int:

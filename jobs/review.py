@@ -1,0 +1,170 @@
+"""Which frames to correct: per video those that are doubtful and unlike each other, as the manifest of a second run.
+
+    python -m jobs.review OUT --to review.jsonl --per-video 3
+
+Every line is a row of the manifest that OUT was made from, with its prompts and, for each suggested frame, one empty
+prompt per object: {"frame": 812, "object_id": 1, "mask": null, "suggested": {"doubt": 0.83, ...}}. Put a mask (a PNG's
+path, or "rle") in place of null where you have one: the object's true mask, an empty one where it is not there. What
+stays null is left out. Then
+
+    python -m jobs.annotate --manifest review.jsonl --output OUT2 --reuse OUT
+
+does the videos again whose prompts changed, and copies the others.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from cluster.exit_codes import ExitCode
+from cluster.inspect.inspection import Unreadable, look, read_rows, side_by_side
+from cluster.inspect.video_rows import video_numbers
+from cluster.kept_manifest import MANIFEST_NAME, kept_rows
+from cluster.stores.source import read_source
+from cluster.stores.storage import Storage
+from jobs.arguments import options, positive
+from jobs.messages import refuse
+from jobs.views.place import placed
+from jobs.views.suggest import Suggestion, suggest, video_doubts
+from schemas import videos as videos_schema
+from schemas.manifest import VideoRow, parse_manifest
+from schemas.manifest_record import row_record
+from schemas.prompt_record import SUGGESTED
+from schemas.urls import parent
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. `--help` is the contract."""
+    p = argparse.ArgumentParser(
+        prog="python -m jobs.review",
+        description=__doc__,
+        epilog="Exit codes: 0 written, 2 there is no such output or it cannot be read.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("output", metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
+    p.add_argument("--to", required=True, metavar="JSONL", help="the manifest to write, path or fsspec URL")
+    p.add_argument("--per-video", type=positive, default=3, help="frames suggested per video (default %(default)d)")
+    p.add_argument("--videos", type=positive, metavar="N", help="suggest frames only in the N most doubtful videos")
+    p.add_argument(
+        "--least-doubt",
+        type=_share,
+        default=0.0,
+        metavar="D",
+        help="suggest no frame with less doubt (0 to 1, default 0)",
+    )
+    p.add_argument(
+        "--manifest",
+        help="what OUT was made from, where it does not say so itself (it keeps no URLs that hold credentials)",
+    )
+    p.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options of OUT")
+    p.add_argument("--input-options", type=options, default={}, metavar="JSON", help="fsspec options of --manifest")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, looks, writes. Returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        storage = Storage(args.output, args.output_options)
+        rows = manifest_rows(storage, args.manifest, args.input_options)
+        reviewed = review(storage, rows, args.per_video, args.least_doubt)
+        reviewed = most_doubtful(reviewed, args.videos)
+        with placed(args.to, ".jsonl") as target, target.open("w", encoding="utf-8") as file:
+            for video in reviewed:
+                file.write(json.dumps(video.record(), ensure_ascii=False) + "\n")
+    except (LookupError, OSError, ValueError) as error:
+        return refuse(error, ExitCode.BAD_ARGUMENTS)
+    frames = [one for video in reviewed for one in video.suggestions]
+    asked = sum(bool(video.suggestions) for video in reviewed)
+    print(f"wrote {args.to}: {len(frames)} frames suggested in {asked} of {len(reviewed)} videos")
+    return ExitCode.DONE
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """A manifest row and the frames of its video that are worth a correction, the most worthy first."""
+
+    row: VideoRow
+    suggestions: Sequence[Suggestion]
+
+    @property
+    def doubt(self) -> float:
+        """The most doubtful of its suggested frames."""
+        return max((one.doubt for one in self.suggestions), default=0.0)
+
+    def record(self) -> dict[str, Any]:
+        """The row with an empty prompt per suggested frame and object, objects in the order of their doubt."""
+        record = row_record(self.row)
+        for rank, one in enumerate(self.suggestions, 1):
+            for object_id, (doubt, present) in sorted(one.objects.items(), key=lambda item: (-item[1][0], item[0])):
+                note = {"rank": rank, "doubt": round(doubt, 3)} | ({} if present else {"no_mask": True})
+                record["prompts"].append({"frame": one.frame, "object_id": object_id, "mask": None, SUGGESTED: note})
+        return record
+
+
+def manifest_rows(storage: Storage, manifest: str | None, input_options: Mapping[str, Any]) -> list[VideoRow]:
+    """The rows that the output was made from. Raises ManifestError, FileNotFoundError, OSError."""
+    if manifest is not None:
+        return list(parse_manifest(manifest, read_source(manifest, input_options), parent(manifest)))
+    try:
+        return kept_rows(storage)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{storage.url} has no {MANIFEST_NAME}: give --manifest, the manifest that it was made from"
+        ) from error
+
+
+def review(storage: Storage, rows: Sequence[VideoRow], per_video: int, least: float = 0.0) -> list[Reviewed]:
+    """All rows in their order; those whose video is not finished, or failed, without suggestions.
+
+    Raises NoOutput, Unreadable, OSError; ValueError where rows of the output's videos are missing.
+    """
+    output = look(storage)
+    finished: dict[str, dict] = {}
+    for name, found in read_rows(storage, output.names("videos"), videos_schema, None):
+        if isinstance(found, Exception):
+            raise Unreadable(f"{name}: {found}")
+        finished |= {row["video_id"]: row for row in found if row["status"] != videos_schema.FAILED}
+    missing = sorted(set(finished) - {row.video_id for row in rows})
+    if missing:
+        raise ValueError(
+            f"{len(missing)} video(s) of {storage.url} are not in the manifest ({missing[0]}, ...): give --manifest, "
+            "the one that it was made from. An output keeps no rows whose URLs hold credentials"
+        )
+
+    def one(row: VideoRow) -> Reviewed:
+        video = finished.get(row.video_id)
+        if video is None:
+            return Reviewed(row, ())
+        objects = [prompt.object_id for prompt in row.prompts if prompt.object_id is not None]
+        doubts = video_doubts(video_numbers(storage, video), video, objects)
+        given = [prompt.frame for prompt in row.prompts if prompt.frame is not None]
+        found = suggest(doubts, per_video, given)
+        return Reviewed(row, [suggestion for suggestion in found if suggestion.doubt >= least])
+
+    quiet = not sys.stderr.isatty()
+    return list(tqdm(side_by_side(one, rows), total=len(rows), unit=" videos", desc="looking", disable=quiet))
+
+
+def most_doubtful(reviewed: Sequence[Reviewed], count: int | None) -> list[Reviewed]:
+    """The same, in their order, with suggestions only in the `count` most doubtful videos."""
+    if count is None:
+        return list(reviewed)
+    kept = set(sorted(range(len(reviewed)), key=lambda n: -reviewed[n].doubt)[:count])
+    return [video if n in kept else Reviewed(video.row, ()) for n, video in enumerate(reviewed)]
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

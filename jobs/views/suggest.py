@@ -1,0 +1,127 @@
+"""Which frames of a video are most worth a correction: doubtful, and unlike those that are given or chosen already.
+
+As XMem++ (Bekuzarov et al. 2023) suggests frames greedily, each unlike those before it, but from what the `masks` table
+says, without the video: doubt, place in time, area and shape of the masks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# An object that has no mask any more may be lost or gone. On real clips it was mostly lost (docs/scores.md); a second
+# after it was last seen that is no news any more.
+ABSENT_DOUBT = 0.5
+ABSENT_STEPS = 25.0
+SMOOTHED = 5  # steps over which doubt is averaged: a correction repairs a stretch, not one frame
+SHAPE_SCALE = 0.5  # of log area and log aspect: a difference that counts as much as the time scale
+
+
+@dataclass(frozen=True)
+class VideoDoubts:
+    """A finished video step by step: frames [F], object ids [K], and [F, K] doubt 0 to 1, area, aspect (width over
+    height), present, given. Doubt of an object without a mask decays with the time since it was last, or until it is
+    next, seen; 0 where nothing is known."""
+
+    frames: np.ndarray
+    object_ids: tuple[int, ...]
+    doubt: np.ndarray
+    area: np.ndarray
+    aspect: np.ndarray
+    present: np.ndarray
+    given: np.ndarray
+
+    @property
+    def frame_doubt(self) -> np.ndarray:
+        """[F]: root mean square over the objects, so that one bad object among many still counts."""
+        return np.sqrt(np.square(self.doubt).mean(1)) if self.object_ids else np.zeros(len(self.frames))
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A frame worth a correction; objects: id -> (doubt, has a mask)."""
+
+    frame: int
+    doubt: float
+    objects: dict[int, tuple[float, bool]]
+
+
+def video_doubts(numbers: Mapping[str, np.ndarray], video: Mapping[str, Any], objects: Sequence[int]) -> VideoDoubts:
+    """numbers: `video_numbers`; video: its row of `videos`; objects: all that were prompted, visible or not."""
+    start, stride = video["first_frame"] or 0, video["stride"] or 1
+    steps = int(video["frames_annotated"] or 0)
+    ids = tuple(sorted({*objects, *np.unique(numbers["object_id"]).tolist()}))
+    position = (numbers["frame_index"] - start) // stride
+    inside = (position >= 0) & (position < steps)
+    rows = position[inside], np.searchsorted(ids, numbers["object_id"][inside]) if ids else position[:0]
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        grid = np.full((steps, len(ids)), np.nan)
+        grid[rows] = values[inside]
+        return grid
+
+    area = np.nan_to_num(spread(numbers["area"].astype(float)))
+    present = area > 0
+    doubt = np.where(present, np.nan_to_num(spread(numbers["doubt"])), ABSENT_DOUBT * _decay(present))
+    aspect = np.nan_to_num(spread(numbers["bbox_w"] / np.maximum(numbers["bbox_h"], 1)))
+    given = np.nan_to_num(spread(numbers["is_prompt"].astype(float))) > 0
+    return VideoDoubts(start + stride * np.arange(steps), ids, doubt, area, aspect, present, given)
+
+
+def suggest(doubts: VideoDoubts, count: int, given: Sequence[int] = ()) -> list[Suggestion]:
+    """Up to `count` frames, the most worthy first; given: frames with prompts, which are never suggested.
+
+    A frame's worth is its doubt, smoothed, times how unlike (0 to 1) it is from every given or chosen frame.
+    """
+    steps = len(doubts.frames)
+    if not steps or not doubts.object_ids:
+        return []
+    worth = _smoothed(doubts.frame_doubt)
+    taken = [int(step) for step in np.flatnonzero(np.isin(doubts.frames, list(given)) | doubts.given.any(1))]
+    # As many stretches as there will be looked-at frames: within half of one, another look is worth little.
+    scale = max(1.0, steps / (2 * (count + max(1, len(taken)))))
+    unlike = np.ones(steps)
+    for step in taken:
+        unlike = np.minimum(unlike, _unlike(doubts, step, scale))
+    chosen = []
+    while len(chosen) < count:
+        value = worth * unlike
+        best = int(value.argmax())
+        if value[best] <= 0:
+            break
+        chosen.append(best)
+        unlike = np.minimum(unlike, _unlike(doubts, best, scale))
+        unlike[best] = 0
+    return [_suggestion(doubts, step) for step in chosen]
+
+
+def _suggestion(doubts: VideoDoubts, step: int) -> Suggestion:
+    objects = {
+        object_id: (float(doubts.doubt[step, k]), bool(doubts.present[step, k]))
+        for k, object_id in enumerate(doubts.object_ids)
+    }
+    return Suggestion(int(doubts.frames[step]), float(doubts.frame_doubt[step]), objects)
+
+
+def _unlike(doubts: VideoDoubts, step: int, scale: float) -> np.ndarray:
+    """[F] from 0 (the same) to 1: by time, and by the shape of the objects that are on both frames."""
+    apart = (np.arange(len(doubts.frames)) - step) / scale
+    both = doubts.present & doubts.present[step]
+    shape = np.stack([np.log(np.maximum(doubts.area, 1.0)), np.log(np.maximum(doubts.aspect, 1e-3))])  # [2, F, K]
+    changed = np.square(shape - shape[:, step, None]).sum(0) / SHAPE_SCALE**2
+    changed = np.where(both, changed, 0.0).sum(1) / np.maximum(both.sum(1), 1)
+    return 1 - np.exp(-(np.square(apart) + np.where(apart == 0, 0.0, changed * np.minimum(1.0, np.abs(apart)))))
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    window = np.ones(SMOOTHED)
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
+
+
+def _decay(present: np.ndarray) -> np.ndarray:
+    """[F, K]: exp(-steps to the nearest frame with a mask / ABSENT_STEPS); 0 where there is none at all."""
+    steps = np.arange(len(present))[:, None]
+    before = np.maximum.accumulate(np.where(present, steps, -np.inf), 0) if len(present) else steps
+    after = np.minimum.accumulate(np.where(present, steps, np.inf)[::-1], 0)[::-1] if len(present) else steps
+    return np.exp(-np.minimum(steps - before, after - steps) / ABSENT_STEPS)
