@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from cluster.frames.image_folder import natural_key
 from cluster.stores.remote import entry_name, full_url, list_folder
 from cluster.stores.storage_errors import explained
 from cluster.stores.video_folder import number_in
+from schemas.convert.names import safe_name
 from schemas.urls import public_url
 from stcn_core.prompts import PromptError, fit_labels, read_label_png
 
@@ -30,10 +32,16 @@ class Truth:
 
 
 def truth_files(fs: Any, root: str, video_id: str) -> list[str]:
-    """Paths of the video's true masks in natural order; empty where there are none."""
-    for place in PLACES:
+    """Paths of the video's true masks in natural order; empty where there are none.
+
+    The folder is named like the video, or as jobs.export names it (ids that are no plain name).
+    """
+    folders = [safe_name(video_id)]
+    if not {"", ".", ".."} & set(video_id.split("/")):
+        folders.append(video_id)
+    for place, folder in product(PLACES, dict.fromkeys(folders)):
         try:
-            entries = list_folder(fs, f"{root.rstrip('/')}/{place.format(video_id)}")
+            entries = list_folder(fs, f"{root.rstrip('/')}/{place.format(folder)}")
         except (FileNotFoundError, NotADirectoryError):
             continue
         names = [entry["name"] for entry in entries if entry_name(entry).lower().endswith(".png")]

@@ -71,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--split", help="burst, sa-v: name of the split (default val, train)")
     p.add_argument("--dataset", help="burst: name of the data set (default stcn-ray)")
     p.add_argument(
+        "--categories",
+        metavar="JSON",
+        help="burst, coco, youtube-vis: ids of categories from this file of the data set (its `categories`, by name; "
+        "default: numbered from 1)",
+    )
+    p.add_argument(
         "--frame-names",
         choices=("source", "index"),
         default="source",
@@ -93,6 +99,8 @@ def main(argv: list[str] | None = None) -> int:
         p.error("--meta is for --format davis")
     if args.split and args.format not in ("burst", "sa-v"):
         p.error("--split is for --format burst and sa-v")
+    if args.categories and args.format not in ("burst", "coco", "youtube-vis"):
+        p.error("--categories is for --format burst, coco and youtube-vis")
     if args.dataset and args.format != "burst":
         p.error("--dataset is for --format burst")
     try:
@@ -116,7 +124,8 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
     chosen, left_out = choose(finished, args.only, meta, output.shown)
     left_out |= _unfinished(args, {video.video_id for video in finished})
     target = Storage(args.to, args.to_options)
-    settings = ExportSettings(meta, args.split, args.dataset)
+    categories = read_categories(args.categories) if args.categories else None
+    settings = ExportSettings(meta, args.split, args.dataset, categories)
     bar = tqdm(total=sum(video.masks for video in chosen), unit=" masks", desc="export", file=sys.stderr,
                disable=not sys.stderr.isatty())  # fmt: skip
     with bar, explained(args.masks, "read"):
@@ -199,6 +208,18 @@ def read_meta(url: str) -> dict[str, set[str]]:
             f"{public_url(url)} is no meta.json of YouTube-VOS ({type(error).__name__}: {error}): it has videos, these "
             "objects, these frames"
         ) from error
+
+
+def read_categories(url: str) -> dict[str, int]:
+    """Name -> id of the `categories` in a JSON file. Raises ConvertError."""
+    fs, path = connect(url)
+    with explained(url, "read"):
+        data = fs.cat_file(path)
+    try:
+        return {str(one["name"]): int(one["id"]) for one in json.loads(data)["categories"]}
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ConvertError(f"{public_url(url)} has no categories with id and name ({what})") from error
 
 
 def _images(video: FinishedVideo, args: argparse.Namespace) -> list[str] | None:

@@ -1,9 +1,10 @@
 """BURST JSON (masks on TAO's videos): one file for all videos, with the masks of every frame by track.
 
 Source: ANNOTATION_FORMAT.md of Ali2500/BURST-benchmark, and the readers in its burstapi and in TrackEval. A mask has
-its `score`, and `is_gt` says that it was given. Labels are categories of this file's own numbers, not LVIS's; an
-object without a label is of the category "object". all_image_paths are the source's images (after their index, where
-the source is no image folder at hand), annotated_image_paths those that were annotated.
+its `score`, and `is_gt` says that it was given. Labels are categories, numbered from 1 unless --categories gives
+LVIS's ids, which the benchmark's tools go by; an object without a label is of the category "object". all_image_paths
+are the source's images (after their index, where the source is no image folder at hand), annotated_image_paths those
+that were annotated.
 
 Does not hold: frame times; a video's place in the data set (`dataset` and `split` are what you give).
 """
@@ -38,7 +39,7 @@ def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) 
 
 
 def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses, file: BinaryIO) -> None:
-    categories = categories_of(videos)
+    categories = categories_of(videos, settings)
     record = {
         "split": settings.split or SPLIT,
         "categories": [

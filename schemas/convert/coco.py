@@ -5,7 +5,7 @@ categories; an object without one is of the category "object". What COCO has no 
 data sets in its form do (CocoVID): `videos`, and in images `video_id` and `frame_id` (the frame's index in the source),
 in annotations `video_id`, `instance_id` (the object id) and `score`. Every annotated frame is an image.
 
-Does not hold: frame times, which masks were given.
+Does not hold: objects that are nowhere visible, frame times, which masks were given.
 """
 
 from collections import defaultdict
@@ -20,6 +20,7 @@ from schemas.convert.exchange import (
     categories_of,
     category_records,
     label_of,
+    unseen,
 )
 from schemas.convert.folder import Folder, fields_of, objects_in
 from schemas.convert.json_stream import write_json
@@ -40,11 +41,12 @@ def places(videos: Sequence[OutVideo]) -> list[str]:
 def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) -> Iterator[OutFile]:
     """One file."""
     if videos:
-        yield OutFile(FILE, partial(_write, videos, losses))
+        yield OutFile(FILE, partial(_write, videos, settings, losses))
 
 
-def _write(videos: Sequence[OutVideo], losses: Losses, file: BinaryIO) -> None:
-    categories = categories_of(videos)
+def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses, file: BinaryIO) -> None:
+    categories = categories_of(videos, settings, visible=True)
+    losses.add("objects that are nowhere visible", sum(unseen(video) for video in videos))
     record = {
         "info": {"description": "made by stcn-ray"},
         "licenses": [],
@@ -79,7 +81,7 @@ def _images(videos: Sequence[OutVideo], losses: Losses) -> Iterator[dict[str, An
 def _annotations(videos: Sequence[OutVideo], categories: dict[str, int], losses: Losses) -> Iterator[dict[str, Any]]:
     number = images = 0
     for video_number, video in enumerate(videos, 1):
-        category = {track.object_id: categories[track.label or "object"] for track in video.tracks}
+        category = {t.object_id: categories[t.label or "object"] for t in video.tracks if t.n_visible}
         for position, rows in video.every_frame():
             for row in rows:
                 number += 1

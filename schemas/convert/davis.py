@@ -4,8 +4,8 @@ Source: the data sets themselves; their palette is that of PASCAL VOC. The pixel
 background. Names are those of the source's images where it is an image folder at hand, else the frame's index
 (00012.png). Every annotated frame has its file, also where nothing is visible.
 
-Does not hold: pixels that two objects share (the smaller mask lies on top), scores, labels, frame times, which masks
-were given. Object ids above 254 (255 means void to its readers) are refused.
+Does not hold: pixels that two objects share (the smaller mask lies on top), objects that are nowhere visible, scores,
+labels, frame times, which masks were given. Object ids above 254 (255 means void to its readers) are refused.
 """
 
 import io
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from rlemasklib import RLEMask
 
-from schemas.convert.exchange import ExportSettings, ImportSettings, OutFile
+from schemas.convert.exchange import ExportSettings, ImportSettings, OutFile, unseen
 from schemas.convert.folder import Folder
 from schemas.convert.losses import Losses
 from schemas.convert.names import safe_name, video_id_of
@@ -62,6 +62,7 @@ def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) 
     for video in videos:
         wanted = _wanted(video, settings)
         losses.add("labels", sum(track.label is not None for track in video.tracks))
+        losses.add("objects that are nowhere visible", unseen(video))
         folder, size = f"{FOLDER}/{safe_name(video.video_id)}", (video.height, video.width)
         for position, rows in video.every_frame():
             stem = stem_of(video.image_name(position))

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from schemas.convert.video import OutVideo
+from schemas.convert.video import ConvertError, OutVideo
 
 UNLABELLED = "object"  # category of objects without a label
 
@@ -15,12 +15,14 @@ UNLABELLED = "object"  # category of objects without a label
 class ExportSettings:
     """only_frames: video id -> stems of the images that are wanted (YouTube-VOS's meta.json); None: all frames.
 
-    split and dataset are names that some formats ask for; None: what the format usually has.
+    split and dataset are names that some formats ask for; None: what the format usually has. categories: label ->
+    category id of a data set; None: numbered from 1.
     """
 
     only_frames: Mapping[str, Collection[str]] | None = None
     split: str | None = None
     dataset: str | None = None
+    categories: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,30 @@ class OutFile:
     small: bool = False
 
 
-def categories_of(videos: Sequence[OutVideo]) -> dict[str, int]:
-    """Label -> category id from 1, in order of labels; objects without one are of the category `object`."""
-    labels = {track.label or UNLABELLED for video in videos for track in video.tracks}
-    return {label: number for number, label in enumerate(sorted(labels), 1)}
+def categories_of(videos: Sequence[OutVideo], settings: ExportSettings, visible: bool = False) -> dict[str, int]:
+    """Label -> category id: those of settings.categories, or else from 1 in order of labels.
+
+    Objects without a label are of the category `object`. visible: only of objects that are seen on some frame. Raises
+    ConvertError for a label that settings.categories lacks.
+    """
+    labels = {track.label or UNLABELLED for video in videos for track in video.tracks if track.n_visible or not visible}
+    if settings.categories is None:
+        return {label: number for number, label in enumerate(sorted(labels), 1)}
+    missing = sorted(labels - set(settings.categories))
+    if missing:
+        what = "which objects without a label have" if missing[0] == UNLABELLED else "which is the label of an object"
+        raise ConvertError(f"--categories has no category {missing[0]!r}, {what}: add it there")
+    return {label: settings.categories[label] for label in sorted(labels)}
 
 
 def category_records(categories: Mapping[str, int]) -> list[dict]:
     """As the COCO family writes them."""
     return [{"id": number, "name": label, "supercategory": UNLABELLED} for label, number in categories.items()]
+
+
+def unseen(video: OutVideo) -> int:
+    """Number of objects that are nowhere visible: formats that list masks alone do not have them."""
+    return sum(not track.n_visible for track in video.tracks)
 
 
 def label_of(category: str | None) -> str | None:

@@ -42,11 +42,11 @@ def places(videos: Sequence[OutVideo]) -> list[str]:
 def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) -> Iterator[OutFile]:
     """One file."""
     if videos:
-        yield OutFile(FILE, partial(_write, videos, losses))
+        yield OutFile(FILE, partial(_write, videos, settings, losses))
 
 
-def _write(videos: Sequence[OutVideo], losses: Losses, file: BinaryIO) -> None:
-    categories = categories_of(videos)
+def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses, file: BinaryIO) -> None:
+    categories = categories_of(videos, settings)
     record = {
         "info": {"description": "made by stcn-ray"},
         "licenses": [],
