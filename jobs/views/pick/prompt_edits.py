@@ -8,25 +8,44 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.views.pick.prompt_items import Item, rle_record
+from schemas.manifest_rows import is_unfilled
 from schemas.manifest_values import Wrong, as_labels
+from schemas.prompt import KINDS
+from schemas.prompt_record import PLACES, SUGGESTED
 
-# What says where and what a prompt is; the rest of a prompt's fields stays when it is drawn again.
-PLACE = ("frame", "time")
-CONTENT = ("mask", "rle", "box", "points", "negative", "detector", "classes", "max_objects")
+# What stays when a prompt is drawn again is everything else. A detector's settings stay with a box (it matches them).
+REPLACED = (*PLACES, *KINDS, "object_id")
+DETECTOR = ("detector", "classes", "max_objects", "min_score", "matching", "detector_sha256")
 
 
 def set_prompt(
-    record: Mapping[str, Any], items: Sequence[Item], frame: int, object_id: int, content: Mapping[str, Any] | None
+    record: Mapping[str, Any],
+    items: Sequence[Item],
+    frame: int,
+    object_id: int,
+    content: Mapping[str, Any] | None,
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Gives the object this prompt on the frame, in place of what it had there; None takes it away.
+    """Gives the object this prompt on the frame, in place of what it had there; None takes it away (a suggestion that
+    it filled in stays as one).
 
-    content: {"rle": ...}, {"box": ...} or {"points": ...} as a manifest holds it.
+    content: {"rle": ...}, {"box": ...}, {"points": ...} or {"absent": True} as a manifest holds it; extra: further
+    fields of a prompt that comes back and was not there before.
     """
     prompts = _explicit(record, items)
-    there = sorted({item.position for item in items if item.frame == frame and item.object_id == object_id})
-    old = prompts[there[0]] if there else {}
-    kept = {key: value for key, value in old.items() if key not in (*PLACE, *CONTENT, "object_id")}
-    fresh = None if content is None else {"frame": frame, "object_id": object_id, **content, **kept}
+    there = sorted(item.position for item in items if item.frame == frame and _concerns(item, object_id))
+    there = list(dict.fromkeys(there))
+    old = prompts[there[0]] if there else {**(extra or {})}
+    kept = {key: value for key, value in old.items() if key not in REPLACED}
+    if content is None:
+        says = {key: kept[key] for key in (SUGGESTED, "label") if kept.get(key) is not None}
+        fresh = {"frame": frame, "object_id": object_id, **says} if SUGGESTED in says else None
+    else:
+        if "rle" in content or "absent" in content:
+            kept = {key: value for key, value in kept.items() if key not in DETECTOR}
+        if object_id in _labels(record):
+            kept.pop("label", None)  # the row's name is the newer one
+        fresh = {"frame": frame, "object_id": object_id, **content, **kept}
     replaced: list[dict[str, Any]] = []
     for position, prompt in enumerate(prompts):
         if position not in there:
@@ -45,7 +64,7 @@ def set_prompt(
 def remove_object(record: Mapping[str, Any], items: Sequence[Item], object_id: int) -> dict[str, Any]:
     """Takes the object away from every frame."""
     prompts = _explicit(record, items)
-    positions = {item.position for item in items if item.object_id == object_id}
+    positions = {item.position for item in items if item.object_id == object_id and item.kind != "suggested"}
     replaced: list[dict[str, Any]] = []
     for position, prompt in enumerate(prompts):
         replaced += _others(prompt, position, items, object_id) if position in positions else [prompt]
@@ -63,7 +82,7 @@ def remove_record(record: Mapping[str, Any], items: Sequence[Item], position: in
 
 def set_label(record: Mapping[str, Any], items: Sequence[Item], object_id: int, label: str | None) -> dict[str, Any]:
     """Names the object in the row's `labels`; None takes its name away. Raises ValueError for an object not there."""
-    if object_id not in {item.object_id for item in items}:
+    if object_id not in _drawn(items):
         raise ValueError(f"there is no object {object_id} to name: draw it first")
     labels = {key: name for key, name in _labels(record).items() if key != object_id}
     if label is not None:
@@ -81,7 +100,7 @@ def change_id(
     record: Mapping[str, Any], items: Sequence[Item], old: int, new: int, size: tuple[int, int]
 ) -> dict[str, Any]:
     """Gives the object another number. Raises ValueError where that is taken."""
-    ids = {item.object_id for item in items}
+    ids = _drawn(items)
     if new < 1 or old not in ids or new in ids:
         reason = f"there is no object {old}" if old not in ids else f"object {new} is there already"
         raise ValueError("object numbers begin with 1" if new < 1 else reason)
@@ -95,7 +114,7 @@ def change_id(
         moved = {**prompt, "object_id": new}
         if isinstance(prompt.get("mask"), str):
             # A PNG may hold the old number: what is seen is written out.
-            moved = {**_without(moved, "mask"), "rle": rle_record(mine[0].counts, size)}
+            moved = {**_without(moved, "mask"), **rle_record(mine[0].counts, size)}
         replaced += [moved, *_others(prompt, position, items, old)]
     labels = _labels(record)
     if old in labels:
@@ -105,7 +124,7 @@ def change_id(
 
 def set_complete(record: Mapping[str, Any], items: Sequence[Item], frame: int, complete: bool) -> dict[str, Any]:
     """Says of a prompted frame whether objects that are not given there are absent (otherwise: unknown)."""
-    positions = {item.position for item in items if item.frame == frame}
+    positions = {item.position for item in items if item.frame == frame and item.kind != "suggested"}
     if not positions:
         raise ValueError(f"frame {frame} has no prompt that could say it")
     prompts = [
@@ -125,7 +144,11 @@ def _explicit(record: Mapping[str, Any], items: Sequence[Item]) -> list[Any]:
     prompts = list(prompts) if isinstance(prompts, list) else []
     for item in items:
         prompt = prompts[item.position]
-        if item.kind == "other" or prompt.get("object_id") is not None or isinstance(prompt.get("mask"), str):
+        if (
+            item.kind in ("other", "suggested")
+            or prompt.get("object_id") is not None
+            or isinstance(prompt.get("mask"), str)
+        ):
             continue
         prompts[item.position] = {**prompt, "object_id": item.object_id}
     return prompts
@@ -133,8 +156,17 @@ def _explicit(record: Mapping[str, Any], items: Sequence[Item]) -> list[Any]:
 
 def _others(prompt: Mapping[str, Any], position: int, items: Sequence[Item], object_id: int) -> list[dict[str, Any]]:
     """The further objects of a PNG that held several, each as a prompt of its own."""
-    ids = [item.object_id for item in items if item.position == position and item.object_id != object_id]
+    ids = [item.object_id for item in items if item.position == position and item.object_id not in (object_id, None)]
     return [{**prompt, "object_id": other} for other in ids]
+
+
+def _drawn(items: Sequence[Item]) -> set[int | None]:
+    """The objects that have a prompt."""
+    return {item.object_id for item in items if item.kind != "suggested"}
+
+
+def _concerns(item: Item, object_id: int) -> bool:
+    return item.object_id == object_id or (item.kind == "suggested" and item.object_id is None)
 
 
 def _names(prompt: Mapping[str, Any], position: int, items: Sequence[Item], object_id: int) -> bool:
@@ -149,8 +181,8 @@ def _with_prompts(
     """The record with these prompts. Objects of `lost` that have none left lose their name."""
     before = _explicit(record, items)
     still = {position for position, prompt in enumerate(before) if any(prompt == other for other in prompts)}
-    left = {item.object_id for item in items if item.position in still}
-    left |= {prompt.get("object_id") for prompt in prompts if isinstance(prompt, Mapping)}
+    left = {item.object_id for item in items if item.position in still and item.kind != "suggested"}
+    left |= {prompt.get("object_id") for prompt in prompts if isinstance(prompt, Mapping) and not is_unfilled(prompt)}
     labels = _labels(record)
     kept = {key: name for key, name in labels.items() if key in left or key not in lost}
     changed = {**record, "prompts": prompts}

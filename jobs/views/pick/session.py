@@ -15,7 +15,9 @@ from jobs.views.pick.manifest_file import Conflict, Gone, ManifestFile, PickRow
 from jobs.views.pick.open_videos import OpenVideo, OpenVideos
 from jobs.views.pick.prompt_items import Item, read_items, rle_record, row_labels
 from jobs.views.pick.proposals import Proposals
+from schemas.detector_values import as_points
 from schemas.manifest import ManifestError
+from schemas.manifest_rows import is_unfilled
 from schemas.manifest_values import Wrong, as_label, as_whole
 from schemas.prompt import check_box
 from schemas.urls import public_url
@@ -150,14 +152,16 @@ class Session:
         return items
 
     def _summary(self, row: PickRow) -> dict[str, Any]:
-        ids = {prompt.get("object_id") for prompt in row.prompts if isinstance(prompt, Mapping)}
+        filled = [prompt for prompt in row.prompts if not is_unfilled(prompt)]
+        ids = {prompt.get("object_id") for prompt in filled if isinstance(prompt, Mapping)}
         problems = self.manifest.problems(row)
         return {
             "key": row.key,
             "video_id": row.video_id,
             "video": public_url(row.video),
             "revision": row.revision,
-            "prompts": len(row.prompts),
+            "prompts": len(filled),
+            "suggested": len(row.prompts) - len(filled),
             "objects": len(ids),
             "problems": [
                 f"{p.column}: {p.reason}. {p.remedy}." if p.column else f"{p.reason}. {p.remedy}." for p in problems
@@ -178,7 +182,11 @@ def _edit(
             frame = whole("frame", 0)
             if frame >= video.frames:
                 raise ValueError(f"there is no frame {frame}; the video has {video.frames}")
-            return prompt_edits.set_prompt(record, items, frame, whole("object_id", 1), _content(request, video.size))
+            extra = request.get("extra")
+            if not isinstance(extra, dict | None):
+                raise ValueError("extra is not an object")
+            content = _content(request, video.size)
+            return prompt_edits.set_prompt(record, items, frame, whole("object_id", 1), content, extra)
         if doing == "label":
             label = request.get("label")
             label = None if label is None else as_label(label)
@@ -199,13 +207,15 @@ def _edit(
 
 
 def _content(request: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any] | None:
-    given = [name for name in ("counts", "box") if request.get(name) is not None]
+    given = [name for name in ("counts", "box", "points") if request.get(name) is not None]
     if not given:
         return None
     if len(given) > 1:
-        raise ValueError("a prompt is a mask or a box, not both")
+        raise ValueError(f"a prompt is one thing, not {' and '.join(given)}")
     if given == ["counts"]:
-        return {"rle": rle_record(request["counts"], size)}
+        return rle_record(request["counts"], size)
+    if given == ["points"]:
+        return {"points": [list(point) for point in as_points(request["points"])]}
     box = [round(float(value), 2) for value in request["box"]]
     check_box(tuple(box))
     if box[0] >= size[1] or box[1] >= size[0]:

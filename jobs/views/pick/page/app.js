@@ -2,18 +2,19 @@
 
 import * as api from "./api.js";
 import { Clip } from "./clip.js";
-import { byId, clockTime, icon, make, plural } from "./dom.js";
+import { byId, clockTime, make, plural } from "./dom.js";
 import { Frames } from "./frames.js";
 import { listen } from "./keys.js";
-import { Layer, Mask } from "./mask.js";
+import { Mask } from "./mask.js";
+import { Messages } from "./messages.js";
+import { Overlay } from "./overlay.js";
 import { Panel } from "./panel.js";
 import { Sidebar } from "./sidebar.js";
-import { HANDLE, Stage, strokeTwice, tag } from "./stage.js";
+import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import { Tools } from "./tools.js";
 
 const LOOK_MS = 4000; // between looks at whether the manifest has changed on disk
-const TOAST_MS = 3500;
 const SLOW_MS = 350;
 const HINTS = {
   select: "Click an object to make it active · drag to pan · wheel to zoom",
@@ -41,7 +42,9 @@ class App {
     this.detector = null;
     this.opening = 0;
     this.stage = new Stage(byId("stage"));
-    this.stage.paint = (context) => this.#paint(context);
+    this.messages = new Messages();
+    this.overlay = new Overlay(this);
+    this.stage.paint = (context) => this.overlay.paint(context);
     this.stage.addEventListener("moved", () => { byId("zoom").textContent = `${Math.round(this.stage.scale * devicePixelRatio * 100)}%`; });
     this.tools = new Tools(this);
     this.sidebar = new Sidebar((key) => this.open(key));
@@ -87,7 +90,7 @@ class App {
     history.replaceState(null, "", `#${key}`);
     byId("notice").hidden = true;
     this.refresh();
-    const slow = setTimeout(() => this.#busy("Opening the video…"), SLOW_MS);
+    const slow = setTimeout(() => this.messages.busy("Opening the video…"), SLOW_MS);
     try {
       const clip = await this.#clip(key);
       if (turn !== this.opening) return;
@@ -103,7 +106,7 @@ class App {
     } finally {
       clearTimeout(slow);
       if (turn === this.opening) {
-        this.#busy(null);
+        this.messages.busy(null);
         this.#look(); // a video that was found to be unreadable is marked, one that was mended is not
       }
     }
@@ -144,7 +147,7 @@ class App {
     this.frame = Math.max(0, Math.min(this.last, Math.round(frame)));
     const clip = this.clip, wanted = this.frame;
     this.refresh();
-    const slow = setTimeout(() => this.#busy(`Frame ${wanted}…`), SLOW_MS);
+    const slow = setTimeout(() => this.messages.busy(`Frame ${wanted}…`), SLOW_MS);
     try {
       const found = await this.frames.get(wanted);
       if (!found || clip !== this.clip) return;
@@ -160,14 +163,15 @@ class App {
       if (clip === this.clip && wanted === this.frame) this.#notice(error, `Frame ${wanted} cannot be shown`, () => this.goTo(wanted));
     } finally {
       clearTimeout(slow);
-      if (clip === this.clip && this.ready()) this.#busy(null);
+      if (clip === this.clip && this.ready()) this.messages.busy(null);
     }
   }
 
   step(by) { return this.goTo(this.frame + by); }
 
   stepPrompted(by) {
-    const frames = this.clip ? [...this.clip.framesWithPrompts().keys()] : [];
+    const frames = this.clip ? [...this.clip.framesWithPrompts().keys(), ...this.clip.openSuggestions().map((one) => one.frame)] : [];
+    frames.sort((a, b) => a - b);
     const next = by > 0 ? frames.find((frame) => frame > this.frame) : frames.findLast((frame) => frame < this.frame);
     if (next === undefined) this.say(by > 0 ? "There is no prompted frame after this one." : "There is no prompted frame before this one.");
     else this.goTo(next);
@@ -391,6 +395,11 @@ class App {
 
   // ---- showing
 
+  #notice(error, title, again) {
+    this.messages.notice(error, title, again, () => this.stepVideo(1));
+    this.refresh();
+  }
+
   toolChanged() {
     const { name, size } = this.tools;
     document.querySelectorAll("#tools button").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.tool === name)));
@@ -402,10 +411,11 @@ class App {
   }
 
   refresh() {
-    this.#layers();
+    this.overlay.layers();
     this.panel.render();
     const marks = this.clip
       ? [...this.clip.framesWithPrompts()].map(([frame, ids]) => ({ frame, colours: ids.map((id) => this.colour(id)) })) : [];
+    for (const { frame } of this.clip?.openSuggestions() ?? []) marks.push({ frame, colours: [] });
     const frames = this.clip?.told.frames ?? 1;
     const range = [this.clip?.told.start ?? 0, Math.min(this.clip?.told.end ?? frames, frames)];
     this.timeline.set(frames, this.frame, marks, range);
@@ -419,14 +429,7 @@ class App {
     this.stage.draw();
   }
 
-  say(text, bad = false) {
-    const toast = byId("toast");
-    toast.textContent = text;
-    toast.classList.toggle("bad", bad);
-    toast.classList.add("on");
-    clearTimeout(this.toasting);
-    this.toasting = setTimeout(() => toast.classList.remove("on"), bad ? 2 * TOAST_MS : TOAST_MS);
-  }
+  say(text, bad = false) { this.messages.say(text, bad); }
 
   #hint() {
     byId("hint").textContent = this.clip ? HINTS[this.tools.name].replace("{id}", this.active) : "";
@@ -447,176 +450,14 @@ class App {
     this.hovered = -1;
   }
 
-  // Masks of the frame on the canvas, as layers; those that have not changed stay.
-  #layers() {
-    if (!this.clip || this.shown === null || !this.stage.size || this.tools.drag?.stroke) return;
-    const { width, height } = this.stage.size;
-    for (const id of new Set([...this.layers.keys(), ...this.clip.ids])) {
-      const prompt = this.clip.prompt(id, this.shown);
-      const masked = prompt?.kind === "mask" && prompt.counts.length > 1;
-      if (!masked) {
-        this.layers.delete(id);
-        this.layerOf.delete(id);
-      } else if (this.layerOf.get(id) !== prompt) {
-        this.layers.set(id, new Layer(Mask.fromCounts(prompt.counts, width, height), this.colour(id)));
-        this.layerOf.set(id, prompt);
-      }
-    }
-  }
-
-  #paint(context) {
-    if (!this.clip || this.shown === null) return;
-    const { stage, tools } = this;
-    const showTags = byId("tags").checked;
-    const tags = [];
-    if (!this.hidden) {
-      const ids = [...new Set([...this.clip.ids, ...this.layers.keys()])].sort((a, b) => (a === this.active) - (b === this.active) || a - b);
-      for (const id of ids) {
-        const colour = this.colour(id), width = id === this.active ? 2.4 : 1.6;
-        const prompt = this.clip.prompt(id, this.shown);
-        const layer = this.layers.get(id);
-        const name = this.labelOf(id) ? `${id} ${this.labelOf(id)}` : String(id);
-        if (layer) {
-          context.globalAlpha = Number(byId("opacity").value) / 100;
-          context.imageSmoothingEnabled = false;
-          context.drawImage(layer.canvas, 0, 0);
-          context.globalAlpha = 1;
-          if (byId("outlines").checked && !(tools.drag?.stroke && tools.drag.id === id)) strokeTwice(context, stage, layer.outline(), colour, width);
-          const box = layer.mask.tight();
-          if (box) tags.push([box.x0, box.y0, name, colour]);
-        } else if (prompt?.kind === "box") {
-          const moving = tools.drag?.box && tools.drag.handle && tools.drag.id === id;
-          const box = moving ? tools.boxOf(tools.drag) : prompt.box;
-          if (box) {
-            this.#box(context, box, colour, width, id === this.active && tools.name === "box");
-            tags.push([box[0], box[1], name, colour]);
-          }
-        } else if (prompt?.kind === "points") {
-          for (const [x, y, label] of prompt.points) this.#point(context, x, y, label, colour);
-        }
-      }
-      this.#proposals(context, tags);
-    }
-    if (tools.drag?.box && tools.drag.fresh) {
-      const box = tools.boxOf(tools.drag);
-      if (box) this.#box(context, box, this.colour(tools.drag.id), 2.4, false);
-    }
-    this.#polygon(context);
-    if (showTags) for (const one of tags) tag(context, stage, ...one);
-    this.#brush(context);
-  }
-
-  #box(context, [x, y, width, height], colour, line, handles) {
-    const path = new Path2D();
-    path.rect(x, y, width, height);
-    context.globalAlpha = 0.12;
-    context.fillStyle = colour;
-    context.fill(path);
-    context.globalAlpha = 1;
-    strokeTwice(context, this.stage, path, colour, line);
-    if (!handles) return;
-    const half = (HANDLE - 2.5) / this.stage.scale;
-    context.fillStyle = "#ffffff";
-    for (const px of [x, x + width / 2, x + width]) {
-      for (const py of [y, y + height / 2, y + height]) {
-        if (px === x + width / 2 && py === y + height / 2) continue;
-        const knob = new Path2D();
-        knob.rect(px - half, py - half, 2 * half, 2 * half);
-        strokeTwice(context, this.stage, knob, colour, 1.5);
-        context.fill(knob);
-      }
-    }
-  }
-
-  #point(context, x, y, label, colour) {
-    const path = new Path2D();
-    path.arc(x, y, 5 / this.stage.scale, 0, 2 * Math.PI);
-    context.fillStyle = label ? colour : "#000000";
-    context.fill(path);
-    strokeTwice(context, this.stage, path, label ? "#ffffff" : colour, 1.5);
-  }
-
-  #proposals(context, tags) {
-    this.proposals.forEach((proposal, index) => {
-      const on = index === this.hovered;
-      if (on) {
-        context.fillStyle = "rgba(255, 255, 255, 0.28)";
-        const layer = (proposal.layer ??= new Layer(proposal.mask, "#ffffff"));
-        context.globalAlpha = 0.3;
-        context.drawImage(layer.canvas, 0, 0);
-        context.globalAlpha = 1;
-        const box = proposal.mask.tight();
-        if (box) tags.push([box.x0, box.y0, `${proposal.name} ${proposal.score.toFixed(2)}`, "#ffffff"]);
-      }
-      if (on || this.tools.name === "select") strokeTwice(context, this.stage, proposal.path, on ? "#ffffff" : "rgba(255, 255, 255, 0.75)", on ? 2.2 : 1.2, on ? [] : [4, 4]);
-    });
-  }
-
-  #polygon(context) {
-    const { points, pointer } = this.tools;
-    if (!points.length) return;
-    const path = new Path2D();
-    points.forEach(([x, y], i) => (i ? path.lineTo(x, y) : path.moveTo(x, y)));
-    if (pointer) path.lineTo(...pointer);
-    const colour = this.colour(this.active);
-    context.globalAlpha = 0.15;
-    context.fillStyle = colour;
-    context.fill(path);
-    context.globalAlpha = 1;
-    strokeTwice(context, this.stage, path, colour, 1.8);
-    points.forEach(([x, y], i) => {
-      const dot = new Path2D();
-      dot.arc(x, y, (i === 0 && points.length > 2 ? 6 : 3.5) / this.stage.scale, 0, 2 * Math.PI);
-      context.fillStyle = "#ffffff";
-      strokeTwice(context, this.stage, dot, colour, 1.5);
-      context.fill(dot);
-    });
-  }
-
-  #brush(context) {
-    const { name, pointer, size, space } = this.tools;
-    if ((name !== "brush" && name !== "eraser") || !pointer || space || !this.ready()) return;
-    const path = new Path2D();
-    path.arc(pointer[0], pointer[1], Math.max(size / 2, 1.5 / this.stage.scale), 0, 2 * Math.PI);
-    strokeTwice(context, this.stage, path, name === "eraser" ? "#ffffff" : this.colour(this.active), 1.5, name === "eraser" ? [4, 3] : []);
-  }
-
-  #busy(text) {
-    byId("busy").hidden = text === null;
-    byId("busy-text").textContent = text ?? "";
-  }
-
-  #notice(error, title, again) {
-    this.#busy(null);
-    const retry = make("button", { type: "button", class: "text" }, "Try again");
-    retry.addEventListener("click", () => { byId("notice").hidden = true; again(); });
-    const next = make("button", { type: "button", class: "text" }, "Next video");
-    next.addEventListener("click", () => this.stepVideo(1));
-    const foreign = error.kind === "token" || error.status === 0;
-    byId("notice").replaceChildren(icon("warning"), make("h2", {}, title), make("p", {}, error.message),
-      make("p", { class: "remedy" }, error.remedy ? `${error.remedy[0].toUpperCase()}${error.remedy.slice(1)}.` : ""),
-      make("div", { class: "buttons" }, retry, foreign ? null : next));
-    byId("notice").hidden = false;
-    this.refresh();
-  }
-
   #trouble(error) {
-    this.say([error.message, error.remedy && `${error.remedy[0].toUpperCase()}${error.remedy.slice(1)}.`].filter(Boolean).join(" "), true);
+    this.messages.trouble(error);
     this.#forgetLayers();
     this.refresh();
     this.#saved();
   }
 
-  #saved() {
-    const clips = [...this.clips.values()];
-    const failed = clips.find((clip) => clip.trouble && clip.unsaved);
-    const working = clips.some((clip) => clip.unsaved);
-    const bar = byId("saved");
-    const text = failed ? "Not saved: trying again" : working ? "Saving…" : "All changes saved";
-    if (bar.textContent === text) return;
-    bar.className = failed ? "failed" : working ? "working" : "";
-    bar.replaceChildren(icon(failed ? "warning" : "check"), text);
-  }
+  #saved() { this.messages.saved([...this.clips.values()]); }
 
   #manifest(told) {
     this.sidebar.set(told.videos);

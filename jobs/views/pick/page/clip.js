@@ -25,10 +25,11 @@ export class Clip extends EventTarget {
     this.told = told;
     this.revision = told.revision;
     this.others = told.items.filter((item) => item.kind === "other");
+    this.suggested = told.items.filter((item) => item.kind === "suggested");
     const objects = new Map();
     const complete = new Set();
     for (const item of told.items) {
-      if (item.kind === "other") continue;
+      if (item.kind === "other" || item.kind === "suggested") continue;
       if (!objects.has(item.object_id)) {
         objects.set(item.object_id, { label: told.labels[item.object_id] ?? "", prompts: new Map() });
       }
@@ -53,6 +54,13 @@ export class Clip extends EventTarget {
       for (const frame of this.state.objects.get(id).prompts.keys()) frames.set(frame, [...(frames.get(frame) ?? []), id]);
     }
     return new Map([...frames].sort((a, b) => a[0] - b[0]));
+  }
+
+  // Frames on which jobs.review would like a prompt and that have none yet: [{frame, object_id, message}].
+  openSuggestions() {
+    return this.suggested.filter(({ frame, object_id: id }) => (
+      id ? !this.prompt(id, frame) : ![...this.state.objects.values()].some((object) => object.prompts.has(frame))
+    ));
   }
 
   setPrompt(id, frame, prompt) {
@@ -174,9 +182,8 @@ export class Clip extends EventTarget {
 }
 
 function promptOf(item) {
-  if (item.kind === "mask") return { kind: "mask", counts: item.counts };
-  if (item.kind === "box") return { kind: "box", box: item.box };
-  return { kind: "points", points: item.points };
+  const { kind, counts, box, points, extra } = item;
+  return { kind, ...(counts && { counts }), ...(box && { box }), ...(points && { points }), ...(extra && { extra }) };
 }
 
 // What to send, one after the other, and what is saved after each: prompts first, as names need an object.

@@ -195,7 +195,8 @@ export class Layer {
     this.canvas.height = mask.height;
     this.context = this.canvas.getContext("2d");
     this.rgb = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
-    this.path = null;
+    this.path = null; // of the outline, and
+    this.box = undefined; // the box, until asked for
     if (mask.bounds) this.update(mask.bounds);
   }
 
@@ -211,6 +212,13 @@ export class Layer {
     }
     this.context.putImageData(image, box.x0, box.y0);
     this.path = null;
+    this.box = undefined;
+  }
+
+  // The tightest box around the mask, or null.
+  tight() {
+    if (this.box === undefined) this.box = this.mask.tight();
+    return this.box;
   }
 
   outline() {

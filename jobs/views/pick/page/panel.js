@@ -17,6 +17,7 @@ export class Panel {
     this.#frame();
     this.#marks();
     this.#proposals();
+    this.#suggestions();
     this.#problems();
   }
 
@@ -139,18 +140,31 @@ export class Panel {
     }
   }
 
+  #suggestions() {
+    const { app } = this;
+    const open = app.clip?.openSuggestions() ?? [];
+    byId("suggestions-section").hidden = !open.length;
+    byId("suggestions").replaceChildren(...open.map((item) => {
+      const button = make("button", { type: "button" },
+        make("span", { class: "where" }, `${item.frame}${item.object_id ? ` · object ${item.object_id}` : ""}`), make("span", { class: "why" }, item.message));
+      button.setAttribute("aria-current", String(item.frame === app.frame));
+      button.addEventListener("click", () => { if (item.object_id) app.activate(item.object_id); app.goTo(item.frame); });
+      return make("li", {}, button);
+    }));
+  }
+
   #problems() {
     const { app } = this;
     const told = app.clip?.told.problems ?? [];
+    byId("problems-section").hidden = !told.length;
+    byId("problems").replaceChildren(...told.map((text) => make("li", {}, text)));
     const others = app.clip?.others ?? [];
-    byId("problems-section").hidden = !told.length && !others.length;
-    byId("problems").replaceChildren(
-      ...told.map((text) => make("li", {}, text)),
-      ...others.map((item) => {
-        const button = make("button", { type: "button" }, "Remove this prompt");
-        button.addEventListener("click", () => app.removeRecord(item));
-        return make("li", {}, make("span", {}, `Prompt ${item.position + 1} is kept, but not shown: ${item.message}`), button);
-      }),
-    );
+    byId("others-section").hidden = !others.length;
+    byId("others").replaceChildren(...others.map((item) => {
+      const button = make("button", { type: "button" }, "Remove");
+      button.setAttribute("aria-label", `Remove prompt ${item.position + 1}`);
+      button.addEventListener("click", () => app.removeRecord(item));
+      return make("li", {}, make("span", {}, item.message), button);
+    }));
   }
 }

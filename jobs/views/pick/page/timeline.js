@@ -13,7 +13,7 @@ export class Timeline {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  // marks: [{frame, colours}]; range: the part of the video that is annotated, end exclusive.
+  // marks: [{frame, colours}]; no colours: a suggestion; range: the part of the video that is annotated, end exclusive.
   set(frames, frame, marks, range) {
     this.frames = frames;
     this.marks = marks;
@@ -41,6 +41,12 @@ export class Timeline {
     bar(x(this.range[0]), x(this.range[1] - 1), "#333f50");
     bar(x(this.range[0]), Math.max(x(this.range[0]), Math.min(x(Number(this.input.value)), x(this.range[1] - 1))), "#4a78b5");
     for (const { frame, colours } of this.marks) {
+      if (!colours.length) {
+        context.strokeStyle = "#f5b83d";
+        context.lineWidth = 1.5;
+        context.strokeRect(Math.round(x(frame)) - 2, middle - 6, 4, 12);
+        continue;
+      }
       const part = 16 / colours.length;
       colours.forEach((colour, i) => {
         context.fillStyle = colour;
