@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from stcn_core.efficientnet import TRUNKS
 from stcn_core.network import STCN, NetworkConfig
 
 BUNDLED = Path(__file__).parent / "weights" / "small.safetensors"
@@ -87,6 +88,15 @@ def recognised_config(state: Mapping[str, Tensor]) -> NetworkConfig:
         return tuple(len({key.split(".")[2] for key in state if key.startswith(f"{stage}.")}) for stage in stages)
 
     try:
+        if "key_encoder.features.0.0.weight" in state:
+            shared = {
+                "key_dim": width("key_proj.key_proj.weight"),
+                "value_dim": width("key_comp.weight"),
+                "decoder_dim": width("decoder.pred.weight", 1),
+                "expansion": width("key_comp.weight", 1) if "key_encoder.expansion.widen.0.weight" in state else 0,
+            }
+            layouts = (replace(official, encoder=name, **shared) for name in TRUNKS)
+            return next((layout for layout in layouts if _fits(layout, state)), official)
         config = replace(
             official,
             key_block="bottleneck" if "key_encoder.res2.0.conv3.weight" in state else "basic",
@@ -99,12 +109,16 @@ def recognised_config(state: Mapping[str, Tensor]) -> NetworkConfig:
             value_dim=width("key_comp.weight"),
             decoder_dim=width("decoder.pred.weight", 1),
         )
-        with torch.device("meta"):  # shapes only
-            expected = STCN(config).state_dict()
+        return config if _fits(config, state) else official
     except (KeyError, IndexError, ValueError, RuntimeError):
         return official
-    found = {key: tensor.shape for key, tensor in state.items()}
-    return config if found == {key: tensor.shape for key, tensor in expected.items()} else official
+
+
+def _fits(config: NetworkConfig, state: Mapping[str, Tensor]) -> bool:
+    """Whether these are the names and shapes of a network of that layout."""
+    with torch.device("meta"):  # shapes only
+        expected = STCN(config).state_dict()
+    return {key: tensor.shape for key, tensor in state.items()} == {key: t.shape for key, t in expected.items()}
 
 
 def save_checkpoint(

@@ -51,7 +51,8 @@ class PreparedNetwork:
             torch.backends.cudnn.allow_tf32 = False
         network = fold_batch_norms(network)
         fuser, decoder = network.value_encoder.fuser, network.decoder
-        fuser.block1 = SharedResBlock(fuser.block1, self.config.value_width * 4)
+        f16 = self.config.feature_channels[2]
+        fuser.block1 = SharedResBlock(fuser.block1, fuser.block1.conv1.in_channels - f16)
         decoder.compress = SharedResBlock(decoder.compress, self.config.value_dim)
         network.to(self.device, self.dtype, memory_format=torch.channels_last).requires_grad_(False)
         self._network = network
@@ -106,8 +107,7 @@ class PreparedNetwork:
     def _encode_value(self, x: Tensor, fused: SharedPart) -> Tensor:
         """x [K, 5, H, W] of one frame -> [K, Cv, h, w]."""
         encoder = self._network.value_encoder
-        x = F.max_pool2d(F.relu(encoder.conv1(x)), 3, 2, 1)
-        x = encoder.layer3(encoder.layer2(encoder.layer1(x)))
+        x = encoder.trunk_features(x)
         x = encoder.fuser.block1(x, fused, len(x))
         if encoder.fuser.attention is not None:
             x = x + encoder.fuser.attention(x)

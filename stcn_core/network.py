@@ -13,13 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stcn_core.blocks import CBAM, BasicBlock, Bottleneck, ResBlock, stage
+from stcn_core.efficientnet import TRUNKS, EfficientEncoder, EfficientValueEncoder, trunk_channels
 
 BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Backbones and widths. Strides are fixed: 4, 8, 16 for the three stages, keys and values at 16."""
+    """Backbones and widths. Strides are fixed: 4, 8, 16 for the three stages, keys and values at 16.
+
+    encoder: "resnet", shaped by the fields key_block to value_conv_bias, or an EfficientNetV2 (efficientnet.py) for key
+    and value, with `expansion` channels behind it. Raises ValueError for one that is not known.
+    """
 
     key_block: Literal["bottleneck", "basic"] = "bottleneck"
     key_width: int = 64
@@ -31,6 +36,20 @@ class NetworkConfig:
     value_dim: int = 512
     decoder_dim: int = 256
     cbam: bool = True
+    encoder: str = "resnet"
+    expansion: int = 512
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ("resnet", *TRUNKS):
+            raise ValueError(f"encoder is one of resnet, {', '.join(TRUNKS)}, not {self.encoder!r}")
+
+    @property
+    def feature_channels(self) -> tuple[int, int, int]:
+        """Channels of f4, f8 and f16."""
+        if self.encoder != "resnet":
+            return trunk_channels(self.encoder, self.expansion)
+        f4 = self.key_width * BLOCKS[self.key_block].expansion
+        return f4, f4 * 2, f4 * 4
 
     @staticmethod
     def official() -> "NetworkConfig":
@@ -51,13 +70,27 @@ class NetworkConfig:
         )
 
     @staticmethod
+    def no_cbam() -> "NetworkConfig":
+        """The official layout without the value encoder's attention (STCN's branch of that name)."""
+        return NetworkConfig(cbam=False)
+
+    @staticmethod
+    def efficient(encoder: str) -> "NetworkConfig":
+        """EamStcn's: EfficientNetV2 twice, 512 channels behind it, no attention, STCN's decoder."""
+        return NetworkConfig(encoder=encoder, cbam=False)
+
+    @staticmethod
     def from_json(record: dict) -> "NetworkConfig":
         """The config that `to_json` wrote. Raises TypeError on unknown names."""
         lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
         return NetworkConfig(**{**record, **lists})
 
     def to_json(self) -> dict:
-        return asdict(self)
+        """Plain values; what earlier versions did not know is left out where it has no effect."""
+        record = asdict(self)
+        if self.encoder == "resnet":
+            del record["encoder"], record["expansion"]
+        return record
 
 
 @dataclass(frozen=True)
@@ -127,10 +160,13 @@ class ValueEncoder(nn.Module):
         self.layer3 = stage(BasicBlock, width * 2, width * 4, config.value_depths[2], 2, bias)
         self.fuser = FeatureFusion(width * 4 + f16_channels, config.value_dim, config.cbam)
 
-    def forward(self, x: Tensor, f16: Tensor) -> Tensor:
+    def trunk_features(self, x: Tensor) -> Tensor:
+        """x [B, 5, H, W] -> [B, C, h, w], before the key's features come in."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return self.fuser(x, f16)
+        return self.layer3(self.layer2(self.layer1(x)))
+
+    def forward(self, x: Tensor, f16: Tensor) -> Tensor:
+        return self.fuser(self.trunk_features(x), f16)
 
 
 class KeyProjection(nn.Module):
@@ -189,12 +225,17 @@ class STCN(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        f4 = config.key_width * BLOCKS[config.key_block].expansion
-        self.key_encoder = KeyEncoder(config)
-        self.value_encoder = ValueEncoder(config, f4 * 4)
-        self.key_proj = KeyProjection(f4 * 4, config.key_dim)
-        self.key_comp = nn.Conv2d(f4 * 4, config.value_dim, 3, padding=1)
-        self.decoder = Decoder(config, f4 * 2, f4)
+        f4, f8, f16 = config.feature_channels
+        if config.encoder == "resnet":
+            self.key_encoder = KeyEncoder(config)
+            self.value_encoder = ValueEncoder(config, f16)
+        else:
+            self.key_encoder = EfficientEncoder(config.encoder, 3, config.expansion)
+            fuser = FeatureFusion(f16 * 2, config.value_dim, config.cbam)
+            self.value_encoder = EfficientValueEncoder(config.encoder, config.expansion, fuser)
+        self.key_proj = KeyProjection(f16, config.key_dim)
+        self.key_comp = nn.Conv2d(f16, config.value_dim, 3, padding=1)
+        self.decoder = Decoder(config, f8, f4)
 
     def encode_key(self, frames: Tensor) -> KeyFeatures:
         """frames: normalised RGB [B, 3, H, W], H and W multiples of 16."""

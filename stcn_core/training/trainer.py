@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stcn_core.efficientnet import TRUNKS
 from stcn_core.frames import normalise
 from stcn_core.network import STCN, KeyFeatures, NetworkConfig
 from stcn_core.training.average import MovingAverage
@@ -23,7 +25,12 @@ from stcn_core.training.readout import read_fully
 from stcn_core.training.samples import Batch, Gaps, make_batch
 
 STATE_NAME = "last.pt"
-LAYOUTS = {"small": NetworkConfig.small, "official": NetworkConfig.official}
+LAYOUTS = {
+    "small": NetworkConfig.small,
+    "official": NetworkConfig.official,
+    "no-cbam": NetworkConfig.no_cbam,
+    **{name: partial(NetworkConfig.efficient, name) for name in TRUNKS},
+}
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from jobs.train import EXIT_ARGUMENTS, build_parser, main, progress_line, training_command
 from stcn_core.checkpoint import load_checkpoint
-from stcn_core.training.trainer import Trainer, TrainingSettings, read_state
+from stcn_core.training.trainer import LAYOUTS, Trainer, TrainingSettings, read_state
 
 TINY = ["--steps", "2", "--batch", "1", "--size", "32", "--workers", "0", "--threads", "1", "--precision", "fp32",
         "--pool", "2"]  # fmt: skip
@@ -56,6 +57,24 @@ def test_train_continue_and_export(tmp_path, capsys):
     assert note["command"].startswith("python -m jobs.train --output RUN --steps 3 --seed 0")
     network, info = load_checkpoint(target)
     assert info.sha256 == note["sha256"] and not network.training
+
+
+@pytest.mark.parametrize("layout", ["efficientnet-v2-b1", "no-cbam"])
+def test_other_layouts_train(layout, tmp_path, monkeypatch):
+    """Narrow ones of the same kind, so that it is quick; the decoder's width is no part of the kind."""
+    narrow = {"key_width": 8, "value_width": 8, "key_dim": 16, "value_dim": 32, "decoder_dim": 16}
+    config = replace(LAYOUTS[layout](), **narrow, **({"expansion": 16} if layout != "no-cbam" else {}))
+    monkeypatch.setitem(LAYOUTS, layout, lambda: config)
+    run = tmp_path / "run"
+    assert main(["--output", str(run), "--layout", layout, *TINY]) == 0
+    losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert all(0 < loss < 100 for loss in losses)
+    start = Trainer(TrainingSettings(steps=2, layout=layout, workers=0), torch.device("cpu")).network.state_dict()
+    trained = read_state(run)["network"]
+    moved = {key.split(".")[0] for key in start if "weight" in key and not torch.equal(start[key], trained[key])}
+    assert moved == {"key_encoder", "value_encoder", "key_proj", "key_comp", "decoder"}
+    assert main(["--resume", str(run), "--export", str(tmp_path / "w.safetensors")]) == 0
+    assert load_checkpoint(tmp_path / "w.safetensors")[1].config == config
 
 
 def test_the_recorded_command_parses_back(tmp_path):
