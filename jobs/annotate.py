@@ -13,11 +13,14 @@ from cluster.deadline import STALL_SECONDS
 from cluster.exit_codes import ExitCode
 from cluster.segmenter import StcnSegmenters
 from cluster.stores.source import list_manifest_rows, read_source
+from cluster.stores.video_folder import list_videos
 from cluster.workbench import offline_settings
 from jobs.arguments import options
+from jobs.detector_arguments import add_detectors, with_detectors
 from jobs.messages import refuse, say
 from jobs.policy_arguments import add_policies
 from jobs.presets import PRESETS, PresetParser, preset_lines
+from jobs.protocols.something_else import box_rows, read_boxes
 from schemas.manifest import VideoRow, parse_manifest
 from schemas.run_config import RunConfig
 from schemas.urls import file_name, parent, public_url
@@ -28,7 +31,12 @@ MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
 EPILOG = """
 A manifest row: {"video": "s3://bucket/a.mp4", "video_id": "a", "prompts": [
   {"frame": 120, "object_id": 1, "mask": "a_120.png"},        a palette or grey PNG of the video's size
-  {"time": "00:01:30", "object_id": 2, "box": [x, y, w, h]}]}  in pixels; or "rle": {"size": [h, w], "counts": "..."}
+  {"time": "00:01:30", "object_id": 2, "box": [x, y, w, h]},   in pixels; or "rle": {"size": [h, w], "counts": "..."}
+  {"frame": 120, "object_id": 3, "points": [[x, y, 1], [x, y, 0]]},   the detection under the first, not the second
+  {"frame": 300, "object_id": 1, "absent": true},             not visible there
+  {"detector": "mask-rcnn", "classes": ["person"], "max_objects": 3, "min_score": 0.5}]}   found on the middle frame;
+     or with "frame", "time", "frames": [0, 50, 100] (the best) or "candidates": 5; "box" or "mask" beside "detector":
+     the detection that fits it best. Boxes, points and detections only start an object; masks are kept as they are.
 
 Exit codes: 0 all done, 1 internal error, 2 bad arguments or manifest, 3 finished with failed videos,
 4 stopped by the circuit breaker, 5 settings refused, 130/143 stopped by a signal after draining.
@@ -47,6 +55,9 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     p.add_argument("--manifest", required=True, help="JSONL, CSV or Parquet on any fsspec URL, or a folder or glob")
     p.add_argument("--output", required=output_needed, help="folder on any fsspec URL; local, s3://, gs://, ...")
     p.add_argument("--prompt-masks", help="for a folder or glob: PNGs at DIR/<video_id>/<frame>.png")
+    p.add_argument(
+        "--prompt-boxes", metavar="FILE", help="for a folder or glob: boxes of the first frame, as Something-Else JSON"
+    )
     p.add_argument("--checkpoint", default="", help=".pth or .safetensors, path or URL (default: the bundled network)")
     work = p.add_argument_group("work")
     work.add_argument("--actors", type=_positive, help="default: one per GPU of the cluster, 1 without GPUs")
@@ -86,6 +97,7 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     work.add_argument("--input-options", type=options, default={}, metavar="JSON", help="fsspec options for reading")
     work.add_argument("--reuse-options", type=options, metavar="JSON", help="of --reuse (default: --output-options)")
     work.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options for writing")
+    add_detectors(p)
     masks = p.add_argument_group("settings that change masks (locked by the first run into an output folder)")
     masks.add_argument("--preset", choices=PRESETS, help="a known system's settings (see below)")
     masks.add_argument("--resolution", type=_positive, default=480, help="shorter side for the network (default 480)")
@@ -140,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     from cluster.run import DECODER_SECONDS, RunRequest, checkpoint_identity, run
 
     try:
-        rows = manifest_rows(args)
+        rows, detectors = with_detectors(manifest_rows(args), args)
         name, sha256, notes = checkpoint_identity(args.checkpoint, args.input_options)
         config = run_config(args, name, sha256)
         check_ranges(rows, config)
@@ -173,6 +185,7 @@ def main(argv: list[str] | None = None) -> int:
         ram_bytes=args.ram_mib << 20,
         output_options=args.output_options,
         input_options=args.input_options,
+        detectors=detectors,
     )
     try:
         return run(request, config, rows, say)
@@ -186,9 +199,17 @@ def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:
     """The rows that the arguments choose. Raises ManifestError, ValueError, OSError."""
     url = args.manifest
     if file_name(public_url(url)).lower().endswith(MANIFEST_SUFFIXES):
-        if args.prompt_masks:
-            raise ValueError(f"--prompt-masks goes with a folder or glob; {public_url(url)} has prompts of its own")
-        rows = parse_manifest(url, read_source(url, args.input_options), parent(url))
+        if args.prompt_masks or args.prompt_boxes:
+            option = "--prompt-masks" if args.prompt_masks else "--prompt-boxes"
+            raise ValueError(f"{option} goes with a folder or glob; {public_url(url)} has prompts of its own")
+        bare = args.detector is not None
+        rows = parse_manifest(url, read_source(url, args.input_options), parent(url), bare)
+    elif args.prompt_boxes:
+        found = list_videos(url, args.input_options)
+        rows = box_rows(found, read_boxes(args.prompt_boxes, args.input_options), public_url(args.prompt_boxes))
+    elif args.detector and not args.prompt_masks:
+        found = list_videos(url, args.input_options)
+        rows = [VideoRow(number, video, video_id, ()) for number, (video_id, video) in enumerate(found, 1)]
     else:
         rows = list_manifest_rows(url, prompt_masks=args.prompt_masks, options=args.input_options)
     if args.only:

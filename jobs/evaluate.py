@@ -218,6 +218,8 @@ def _video(
         "status": video["status"],
         "true_masks": len(truth.frames),
         "true_masks_of_other_frames": skipped,
+        "frames_annotated": video["frames_annotated"],
+        "seconds_final": video["seconds_final"],
         "frames_told_by": truth.by,
         **_overall(objects),
         "objects": objects,

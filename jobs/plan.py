@@ -31,6 +31,7 @@ from cluster.stores.source import fetch_source
 from cluster.stores.storage import Storage
 from jobs import annotate
 from jobs.arguments import positive_number
+from jobs.detector_arguments import with_detectors
 from jobs.messages import refuse, say
 from schemas.run_config import RunConfig
 from schemas.urls import file_name, public_url
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parses, plans, prints. Returns the exit code."""
     args = parser().parse_args(argv)
     try:
-        rows = annotate.manifest_rows(args)
+        rows, _ = with_detectors(annotate.manifest_rows(args), args, check=False)
         with _checkpoint(args.checkpoint, args.input_options) as path:
             name = file_name(public_url(args.checkpoint)) or path.name
             config = annotate.run_config(args, name, file_digest(path))

@@ -13,8 +13,8 @@ USUAL = "mask-rcnn"
 class DetectorDefaults:
     """The command line's choice; None: left open. Names and meanings are those of `Prompt`.
 
-    detector also serves rows without prompts, which it then has to find the objects of; match_masks: given masks only
-    say which of its detections are meant.
+    detector also serves rows without prompts, which it then has to find the objects of; match_given: masks and boxes
+    only say which of its detections are meant.
     """
 
     detector: str | None = None
@@ -24,7 +24,7 @@ class DetectorDefaults:
     matching: str | None = None
     frames: tuple[int, ...] | None = None
     candidates: int | None = None
-    match_masks: bool = False
+    match_given: bool = False
 
     def fill(self, row: VideoRow) -> VideoRow:
         """The row with every detector named and every setting that was left open taken from here."""
@@ -33,7 +33,8 @@ class DetectorDefaults:
         return replace(row, prompts=tuple(self._complete(prompt) for prompt in row.prompts))
 
     def _complete(self, prompt: Prompt) -> Prompt:
-        if self.match_masks and prompt.mask is not None and prompt.detector is None:
+        given = prompt.mask is not None or prompt.box is not None
+        if self.match_given and given and prompt.detector is None:
             prompt = replace(prompt, detector=self.detector)
         if not prompt.detects:
             return prompt

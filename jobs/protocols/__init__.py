@@ -3,11 +3,11 @@
 A protocol is a record (protocol.py). To add one, put it into a file's PROTOCOLS and that file here.
 """
 
-from jobs.protocols import davis, generic, youtube_vos
+from jobs.protocols import davis, generic, stcn_evaluation, youtube_vos
 from jobs.protocols.protocol import Protocol
 
 __all__ = ["PROTOCOLS"]
 
 PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol for module in (davis, youtube_vos, generic) for protocol in module.PROTOCOLS
+    protocol.name: protocol for module in (davis, youtube_vos, generic, stcn_evaluation) for protocol in module.PROTOCOLS
 }

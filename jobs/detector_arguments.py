@@ -1,0 +1,124 @@
+"""Options of jobs.annotate and jobs.plan for prompts by detector, and what they make of a manifest's rows."""
+
+import argparse
+from collections.abc import Sequence
+
+from cluster.detector_weights import DetectorWeights, weights_of
+from schemas.detector_defaults import DetectorDefaults, with_weights
+from schemas.detector_values import as_frames
+from schemas.manifest_values import Wrong
+from schemas.prompt import DETECTORS, MATCHINGS
+from schemas.video_row import VideoRow
+
+EVEN = "even:"
+
+
+def add_detectors(parser: argparse.ArgumentParser) -> None:
+    """Adds the options, in a group of their own."""
+    group = parser.add_argument_group(
+        "prompts by detector (for videos without prompts, and for what prompts with points or a detector leave open)"
+    )
+    group.add_argument(
+        "--detector",
+        choices=DETECTORS,
+        help="finds the objects of videos without prompts; with --prompt-masks or --prompt-boxes: these say which of its "
+        "detections are meant (default: none; for points mask-rcnn)",
+    )
+    group.add_argument(
+        "--detector-weights",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH_OR_URL",
+        help="of --detector or of the detector NAME: torchvision's .pth, detectron2's .pkl (read without running it), "
+        "DINO's .pth, or .safetensors; may be repeated. Nothing is downloaded by itself",
+    )
+    group.add_argument(
+        "--detector-classes", type=_classes, metavar="A,B", help="only these, such as person,dog (default: all)"
+    )
+    group.add_argument(
+        "--detector-score", type=_score, metavar="S", help="least score (default 0.5; for points and boxes 0.01)"
+    )
+    group.add_argument("--max-objects", type=_positive, metavar="N", help="at most N per video, best scores first")
+    group.add_argument(
+        "--detector-frames",
+        type=_frames,
+        default={},
+        metavar="WHERE",
+        help="middle (default); 0,50,100: the best of these; even:5: the best of five spread over the video. The best "
+        "shows most objects, then has the highest sum of scores",
+    )
+    group.add_argument(
+        "--detector-matching",
+        choices=MATCHINGS,
+        help="how given boxes choose: no detection twice (one-to-one, default), or each the nearest, as STCN_evaluation",
+    )
+
+
+def with_detectors(
+    rows: Sequence[VideoRow], args: argparse.Namespace, check: bool = True
+) -> tuple[list[VideoRow], dict[str, DetectorWeights]]:
+    """The rows with everything about detectors filled in, and the weights that they need (check: loaded once).
+
+    Raises ValueError that names the option, OSError.
+    """
+    defaults = DetectorDefaults(
+        detector=args.detector,
+        classes=args.detector_classes,
+        min_score=args.detector_score,
+        max_objects=args.max_objects,
+        matching=args.detector_matching,
+        match_given=args.detector is not None and bool(args.prompt_masks or args.prompt_boxes),
+        **args.detector_frames,
+    )
+    filled = [defaults.fill(row) for row in rows]
+    needed: dict[str, set[str]] = {}
+    for row in filled:
+        for prompt in row.prompts:
+            if prompt.detector is not None:
+                needed.setdefault(prompt.detector, set()).update(prompt.classes or ())
+    if not needed:
+        return filled, {}
+    weights = weights_of(needed, _urls(args), args.input_options, check)
+    return with_weights(filled, {name: one.sha256 for name, one in weights.items()}), weights
+
+
+def _urls(args: argparse.Namespace) -> dict[str, str]:
+    urls = {}
+    for text in args.detector_weights:
+        name, equals, url = text.partition("=")
+        if not equals or name not in DETECTORS:
+            name, url = args.detector or DETECTORS[0], text
+        urls[name] = url
+    return urls
+
+
+def _classes(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of classes such as person,dog")
+    return names
+
+
+def _score(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def _frames(text: str) -> dict[str, object]:
+    if text == "middle":
+        return {"candidates": 1}
+    try:
+        if text.startswith(EVEN):
+            return {"candidates": _positive(text.removeprefix(EVEN))}
+        return {"frames": as_frames(text)}
+    except (Wrong, ValueError, argparse.ArgumentTypeError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not middle, 0,50,100 or even:5") from error
