@@ -21,8 +21,8 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--detector",
         choices=DETECTORS,
-        help="finds the objects of videos without prompts; with --prompt-masks or --prompt-boxes: these say which of its "
-        "detections are meant (default: none; for points mask-rcnn)",
+        help="finds the objects of videos without prompts; with --prompt-masks or --prompt-boxes: these say which of "
+        "its detections are meant (default: none; for points mask-rcnn)",
     )
     group.add_argument(
         "--detector-weights",
@@ -50,7 +50,7 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--detector-matching",
         choices=MATCHINGS,
-        help="how given boxes choose: no detection twice (one-to-one, default), or each the nearest, as STCN_evaluation",
+        help="how given boxes choose: no detection twice (one-to-one, default), or each the nearest (STCN_evaluation)",
     )
 
 

@@ -8,6 +8,5 @@ from jobs.protocols.protocol import Protocol
 
 __all__ = ["PROTOCOLS"]
 
-PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol for module in (davis, youtube_vos, generic, stcn_evaluation) for protocol in module.PROTOCOLS
-}
+MODULES = (davis, youtube_vos, generic, stcn_evaluation)
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for module in MODULES for protocol in module.PROTOCOLS}

@@ -39,8 +39,8 @@ def _parsed(url: str, options: str) -> Boxes:
         return found
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{public_url(url)} is no box file of Something-Else ({error!r}): it maps video ids to lists of frames with "
-            '"name" and "labels", each with "box2d": {"x1", "y1", "x2", "y2"}'
+            f"{public_url(url)} is no box file of Something-Else ({error!r}): it maps video ids to lists of frames "
+            'with "name" and "labels", each with "box2d": {"x1", "y1", "x2", "y2"}'
         ) from error
 
 
