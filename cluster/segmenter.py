@@ -109,16 +109,20 @@ class StcnSegmenters:
         video_id: str,
         visited: int | None,
     ) -> Segmenter:
-        """An OfflineSegmenter. Raises RuntimeError before `load`."""
+        """An OfflineSegmenter, or several of them averaged. Raises RuntimeError before `load`."""
         if self._network is None:
             raise RuntimeError("the network is not loaded yet: call load first")
+        from stcn_core.multi_scale import MultiScaleSegmenter
         from stcn_core.offline import OfflineSegmenter
         from stcn_core.propagation import Propagation
 
-        propagation = Propagation(self._network, size, regions=settings.region_decoding)
-        return OfflineSegmenter(
-            propagation, settings, prompts, source=source, size=size, video_id=video_id, visited=visited
-        )
+        def propagation(shape: tuple[int, int]) -> Propagation:
+            return Propagation(self._network, shape, regions=settings.region_decoding)
+
+        facts = {"source": source, "size": size, "video_id": video_id, "visited": visited}
+        if settings.scales or settings.flip:
+            return MultiScaleSegmenter(propagation, settings, prompts, **facts)
+        return OfflineSegmenter(propagation(size), settings, prompts, **facts)
 
     def device_profile(self) -> str:
         """Device model, threads, precision, versions."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stcn_core.admission import confidence
 from stcn_core.bank_file import load_bank, save_bank
+from stcn_core.gate import Gate, stages, surest
 from stcn_core.labels import label_frame
 from stcn_core.masks import MaskScores, ObjectMask, frame_masks
 from stcn_core.match import MatchMaps
@@ -61,6 +62,7 @@ class OfflineSegmenter:
         config = propagation.network.config
         self._everyone = [True] * len(self.positions)
         self.batch = settings.group_frames  # frames per call of the network; halved when the device is full
+        self.gate = Gate(propagation, settings, len(self.positions)) if settings.gates else None
         self.memory = None
         if settings.burn_in_passes:
             self.memory = MemoryBank(
@@ -84,29 +86,51 @@ class OfflineSegmenter:
             full[list(masks)] = np.stack(list(masks.values()))
             values = self.propagation.value(encoded, self.propagation.given(full))
             keep = self.memory.pin if self.settings.pin_prompts else self.memory.memorise_given
+            if self.gate is not None:
+                self.gate.add_given(encoded, full, [self.positions[i] for i in here.given])
             for ids, put in ((here.given, keep), (here.seeds, self.memory.seed)):
                 if ids:
                     put(frame, encoded.features.key[0], values, [i in ids for i in self.prompts.object_ids])
 
     def burn_in(self, order: Iterable[int], picture: Callable[[int], np.ndarray]) -> Iterator[int]:
-        """Visits the frames in that order; yields each when it is done. Seeds are dropped at the end."""
+        """Visits the frames in that order; yields each when it is done. Seeds are dropped at the end.
+
+        A gate (stcn_core/gate.py) may change the order and visit frames again.
+        """
         visited = 0
-        for frame in order:
-            if self.settings.pin_prompts and self.prompts.frames.get(frame, NOTHING).given:
-                continue  # pinned already: a frame holds one slot
-            visited += 1
-            position = self.memory.admit(frame)
-            if position is not None:  # only frames that will be memorised are computed
-                encoded = self.propagation.encode([frame], [picture(frame)])
-                probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)))
-                if self._sure(probabilities[0]):
-                    values = self.propagation.value(encoded, probabilities[0, 1:])
-                    self.memory.memorise(position, frame, encoded.features.key[0], values, self._everyone)
-                else:
-                    self.memory.withdraw(frame)
-            yield frame
+        for stage in stages(list(order), self.settings, self.prompts.frames, self.video_id):
+            if stage.restart:
+                self.memory.keep_bank(surest(self.gate.certain, self.memory.bank_frames()))
+            for frame in self.memory.bank_frames() if stage.frames is None else stage.frames:
+                if self.settings.pin_prompts and self.prompts.frames.get(frame, NOTHING).given:
+                    continue  # pinned already: a frame holds one slot
+                visited += 1
+                self._visit(frame, picture, stage.rehearsal)
+                yield frame
+            if stage.rehearsal:
+                self.memory.keep_bank(())
         if visited:
             self.memory.drop_seeds()
+
+    def _visit(self, frame: int, picture: Callable[[int], np.ndarray], rehearsal: bool) -> None:
+        position = self.memory.admit(frame)
+        if position is None:
+            return  # only frames that will be memorised are computed
+        encoded = self.propagation.encode([frame], [picture(frame)])
+        probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)))
+        if not self._sure(probabilities[0]):
+            self.memory.withdraw(frame)
+            return
+        key, values = encoded.features.key[0], self.propagation.value(encoded, probabilities[0, 1:])
+        known = self._everyone
+        if rehearsal:
+            self.gate.note(frame, probabilities[0])
+        elif self.gate is not None:
+            known = self.gate.trusted(frame, key, values, probabilities[0])
+        if any(known):
+            self.memory.memorise(position, frame, key, values, known)
+        else:
+            self.memory.withdraw(frame)
 
     def _sure(self, probabilities: Tensor) -> bool:
         """Whether these [1 + K, H, W] pass the confidence gate."""
@@ -126,6 +150,13 @@ class OfflineSegmenter:
         A run that begins at a later segment (a multiple of `segment_frames` into the video) gives the last
         `ring_frames` frames before it, and gets the masks that the whole run would have made.
         """
+        for prediction in self.final_predictions(pictures, before):
+            yield prediction[0], self._masks(*prediction)
+
+    def final_predictions(
+        self, pictures: Iterable[Picture], before: Iterable[Picture] = ()
+    ) -> Iterator[tuple[int, Tensor, list[MaskScores]]]:
+        """The final pass up to the decision: frame, probabilities [1 + K, h, w] of the working size, scores."""
         stream, group = iter(pictures), self.settings.group_frames
         last = deque(before, maxlen=self.ring_frames)
         position = 0
@@ -160,6 +191,11 @@ class OfflineSegmenter:
 
     def causal_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
         """Frame by frame: objects begin where they are prompted, and nothing later is known."""
+        for prediction in self.causal_predictions(pictures):
+            yield prediction[0], self._masks(*prediction)
+
+    def causal_predictions(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, Tensor, list[MaskScores]]]:
+        """The causal pass up to the decision, as `final_predictions`."""
         online = OnlineSegmenter(
             self.propagation,
             self.settings,
@@ -172,9 +208,9 @@ class OfflineSegmenter:
             probabilities = online.step(frame, picture, self._small(here.given), self._small(here.seeds))
             padding = self.propagation.padding
             scores = score_frames(padding.add(probabilities)[None], padding, online.match)
-            yield frame, self._masks(frame, probabilities, scores[0])
+            yield frame, probabilities, scores[0]
 
-    def _group(self, members: list[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
+    def _group(self, members: list[Picture]) -> Iterator[tuple[int, Tensor, list[MaskScores]]]:
         """A group in micro-batches that all read the same memory; only then does the ring advance.
 
         Where the device has too little memory for the batch it is halved, here and for the rest of the video.
@@ -193,7 +229,7 @@ class OfflineSegmenter:
                 continue
             done += len(part)
             for index, (frame, _) in enumerate(part):
-                yield frame, self._masks(frame, self.propagation.unpad(probabilities[index]), scores[index])
+                yield frame, self.propagation.unpad(probabilities[index]), scores[index]
         if len(members) == self.settings.group_frames:
             self._advance(encoded[len(part) - 1], probabilities[-1:])
 
