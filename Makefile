@@ -12,6 +12,8 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+		echo "no chromium and chromedriver (apt-get install chromium chromium-driver): the pick page is not tested"
 	$(RUN) -m pytest $(ARGS)
 
 lint: $(VENV)/.installed-test

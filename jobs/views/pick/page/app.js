@@ -237,7 +237,7 @@ class App {
     }
     const replaced = this.clip.prompt(id, this.frame)?.kind;
     const prompt = { kind: "mask", counts };
-    this.layerOf.set(id, prompt);
+    if (this.layers.get(id)?.mask === mask) this.layerOf.set(id, prompt); // painted: on the canvas already
     this.clip.setPrompt(id, this.frame, prompt);
     this.#drawn(id);
     if (replaced === "box") this.say(`The box of object ${id} became a mask. Ctrl+Z brings it back.`);
