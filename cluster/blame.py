@@ -3,8 +3,9 @@
 A video that fails in an orderly way (it cannot be decoded, its prompt is out of range) has failed for good: the same
 input gives the same error. What may be the video's doing, but also bad luck, is a strike: its decoder crashed or hung,
 the unit ran out of memory, made no progress until its deadline. Two strikes are the end. An actor that dies of unknown
-cause, a lost node and a preemption are no strikes, but are capped; two deaths at the same place of the same unit are
-no chance any more.
+cause, a lost node and a preemption are no strikes, but are capped; three deaths at the same place of the same unit are
+no chance any more. (Two can be: where actors are killed at random and a unit waits long at one place, as its start on a
+busy machine, two of 105 random kills met there.)
 
 Errors of the environment (storage, permission, device) on several units in a row open the circuit breaker; the units
 they hit are not marked as failed, but tried again once another unit has shown that the environment works, and only a
@@ -17,6 +18,7 @@ from cluster.failure import ENVIRONMENT_CLASSES
 
 STRIKES = 2
 LOSSES = 10
+DEATHS_AT_ONE_PLACE = 3
 BREAKER_UNITS = 3
 # The driver hears of an actor's place every quarter of a second once a unit is suspicious.
 PLACE_FRAMES = 3
@@ -51,9 +53,9 @@ class Record:
         if cause in STRIKING:
             return replace(record, strikes=self.strikes + 1)
         if cause == "actor-died" and place is not None:
-            if any(place.near(before) for before in self.places):
-                return replace(record, strikes=STRIKES)
             record = replace(record, places=(*self.places, place))
+            if sum(place.near(other) for other in record.places) >= DEATHS_AT_ONE_PLACE:
+                return replace(record, strikes=STRIKES)
         return replace(record, losses=self.losses + 1)
 
     def struck(self) -> "Record":
