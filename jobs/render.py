@@ -23,6 +23,7 @@ from cluster.stores.source import fetch_source
 from jobs.views.contact_sheet import ContactSheet
 from jobs.views.overlay import draw_masks
 from jobs.views.place import placed
+from jobs.views.resize import resized_mask
 from jobs.views.truth import TruthFolder
 from jobs.views.video_file import VideoFile
 from schemas import read_masks
@@ -122,14 +123,6 @@ class Rendering:
             self.labels,
             {key: resized_mask(mask, size) for key, mask in truth.items()},
         )
-
-
-def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """bool or uint8 [H, W] -> bool of `size` = (h, w): where at least half of a pixel is covered."""
-    if mask.shape == tuple(size):
-        return mask.astype(bool)
-    image = Image.fromarray((mask != 0).astype(np.uint8) * 255)
-    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BOX)) >= 128
 
 
 def caption(index: int, seconds: float, info: VideoInfo) -> str:

@@ -9,14 +9,15 @@ stays null is left out. Then
 
     python -m jobs.annotate --manifest review.jsonl --output OUT2 --reuse OUT
 
-does the videos again whose prompts changed, and copies the others.
+does the videos again whose prompts changed, and copies the others. With --truth the suggested frames are filled in with
+true masks, to measure what corrections bring; with --random frames are chosen by lot, to compare.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tqdm import tqdm
@@ -27,10 +28,12 @@ from cluster.inspect.video_rows import video_numbers
 from cluster.kept_manifest import MANIFEST_NAME, kept_rows
 from cluster.stores.source import read_source
 from cluster.stores.storage import Storage
+from cluster.truth import TRUTH_FRAMES
 from jobs.arguments import options, positive
 from jobs.messages import refuse
+from jobs.views.fill import TrueMasks
 from jobs.views.place import placed
-from jobs.views.suggest import Suggestion, suggest, video_doubts
+from jobs.views.suggest import Suggestion, at_random, suggest, video_doubts
 from schemas import videos as videos_schema
 from schemas.manifest import VideoRow, parse_manifest
 from schemas.manifest_record import row_record
@@ -61,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
         "--manifest",
         help="what OUT was made from, where it does not say so itself (it keeps no URLs that hold credentials)",
     )
+    p.add_argument("--truth", metavar="DIR", help="fill suggested frames with true masks, as jobs.evaluate finds them")
+    p.add_argument("--truth-frames", choices=TRUTH_FRAMES, help="as in jobs.evaluate")
+    p.add_argument("--random", type=int, metavar="SEED", help="frames by lot instead of the most doubtful ones")
     p.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options of OUT")
     p.add_argument("--input-options", type=options, default={}, metavar="JSON", help="fsspec options of --manifest")
     return p
@@ -72,7 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         storage = Storage(args.output, args.output_options)
         rows = manifest_rows(storage, args.manifest, args.input_options)
-        reviewed = review(storage, rows, args.per_video, args.least_doubt)
+        truth = TrueMasks(args.truth, args.input_options, args.truth_frames) if args.truth else None
+        reviewed = review(storage, rows, args.per_video, args.least_doubt, args.random, truth)
         reviewed = most_doubtful(reviewed, args.videos)
         with placed(args.to, ".jsonl") as target, target.open("w", encoding="utf-8") as file:
             for video in reviewed:
@@ -91,6 +98,7 @@ class Reviewed:
 
     row: VideoRow
     suggestions: Sequence[Suggestion]
+    masks: Mapping[int, Mapping[int, Any]] = field(default_factory=dict)  # frame -> object id -> RLE, where filled in
 
     @property
     def doubt(self) -> float:
@@ -103,7 +111,9 @@ class Reviewed:
         for rank, one in enumerate(self.suggestions, 1):
             for object_id, (doubt, present) in sorted(one.objects.items(), key=lambda item: (-item[1][0], item[0])):
                 note = {"rank": rank, "doubt": round(doubt, 3)} | ({} if present else {"no_mask": True})
-                record["prompts"].append({"frame": one.frame, "object_id": object_id, "mask": None, SUGGESTED: note})
+                rle = self.masks.get(one.frame, {}).get(object_id)
+                what = {"mask": None} if rle is None else {"rle": rle}
+                record["prompts"].append({"frame": one.frame, "object_id": object_id, **what, SUGGESTED: note})
         return record
 
 
@@ -119,9 +129,17 @@ def manifest_rows(storage: Storage, manifest: str | None, input_options: Mapping
         ) from error
 
 
-def review(storage: Storage, rows: Sequence[VideoRow], per_video: int, least: float = 0.0) -> list[Reviewed]:
+def review(
+    storage: Storage,
+    rows: Sequence[VideoRow],
+    per_video: int,
+    least: float = 0.0,
+    seed: int | None = None,
+    truth: TrueMasks | None = None,
+) -> list[Reviewed]:
     """All rows in their order; those whose video is not finished, or failed, without suggestions.
 
+    seed: frames by lot. truth: fills them in; frames without a true mask are not suggested then.
     Raises NoOutput, Unreadable, OSError; ValueError where rows of the output's videos are missing.
     """
     output = look(storage)
@@ -143,9 +161,17 @@ def review(storage: Storage, rows: Sequence[VideoRow], per_video: int, least: fl
             return Reviewed(row, ())
         objects = [prompt.object_id for prompt in row.prompts if prompt.object_id is not None]
         doubts = video_doubts(video_numbers(storage, video), video, objects)
+        paths = truth.of(video) if truth is not None else None
         given = [prompt.frame for prompt in row.prompts if prompt.frame is not None]
-        found = suggest(doubts, per_video, given)
-        return Reviewed(row, [suggestion for suggestion in found if suggestion.doubt >= least])
+        if paths is not None:
+            given += sorted(set(doubts.frames.tolist()) - set(paths))
+        found = suggest(doubts, per_video, given) if seed is None else at_random(doubts, per_video, given, seed)
+        found = [suggestion for suggestion in found if suggestion.doubt >= least]
+        if not paths:
+            return Reviewed(row, found if truth is None else ())
+        size = (video["height"], video["width"])
+        masks = {one.frame: truth.rles(paths[one.frame], size, list(one.objects)) for one in found}
+        return Reviewed(row, found, masks)
 
     quiet = not sys.stderr.isatty()
     return list(tqdm(side_by_side(one, rows), total=len(rows), unit=" videos", desc="looking", disable=quiet))

@@ -15,7 +15,8 @@ import numpy as np
 ABSENT_DOUBT = 0.5
 ABSENT_STEPS = 25.0
 SMOOTHED = 5  # steps over which doubt is averaged: a correction repairs a stretch, not one frame
-SHAPE_SCALE = 0.5  # of log area and log aspect: a difference that counts as much as the time scale
+SHAPE_SCALE = 0.5  # of log area and log aspect: a frame that differs by it is news after 0.7 of the time
+MOST_CHANGE = 3.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,13 @@ def suggest(doubts: VideoDoubts, count: int, given: Sequence[int] = ()) -> list[
     return [_suggestion(doubts, step) for step in chosen]
 
 
+def at_random(doubts: VideoDoubts, count: int, given: Sequence[int], seed: int) -> list[Suggestion]:
+    """As many frames by lot: what suggestions are measured against."""
+    free = np.flatnonzero(~(np.isin(doubts.frames, list(given)) | doubts.given.any(1)))
+    drawn = np.random.default_rng(seed).permutation(free)[:count]
+    return [_suggestion(doubts, int(step)) for step in drawn]
+
+
 def _suggestion(doubts: VideoDoubts, step: int) -> Suggestion:
     objects = {
         object_id: (float(doubts.doubt[step, k]), bool(doubts.present[step, k]))
@@ -105,13 +113,13 @@ def _suggestion(doubts: VideoDoubts, step: int) -> Suggestion:
 
 
 def _unlike(doubts: VideoDoubts, step: int, scale: float) -> np.ndarray:
-    """[F] from 0 (the same) to 1: by time, and by the shape of the objects that are on both frames."""
+    """[F] from 0 (the same) to 1: by time, which counts more the more the objects that are on both frames changed."""
     apart = (np.arange(len(doubts.frames)) - step) / scale
     both = doubts.present & doubts.present[step]
     shape = np.stack([np.log(np.maximum(doubts.area, 1.0)), np.log(np.maximum(doubts.aspect, 1e-3))])  # [2, F, K]
     changed = np.square(shape - shape[:, step, None]).sum(0) / SHAPE_SCALE**2
     changed = np.where(both, changed, 0.0).sum(1) / np.maximum(both.sum(1), 1)
-    return 1 - np.exp(-(np.square(apart) + np.where(apart == 0, 0.0, changed * np.minimum(1.0, np.abs(apart)))))
+    return 1 - np.exp(-np.square(apart) * (1 + np.minimum(changed, MOST_CHANGE)))
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
