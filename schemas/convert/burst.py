@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from schemas.convert.exchange import ExportSettings, ImportSettings, OutFile, categories_of, label_of
-from schemas.convert.folder import Folder, fields_of, objects_in
+from schemas.convert.folder import Folder, fields_of, names_by_id, objects_in, score_of, texts
 from schemas.convert.json_stream import write_json
 from schemas.convert.losses import Losses
 from schemas.convert.names import safe_name, video_id_of
 from schemas.convert.run_lengths import checked_size, found_counts
-from schemas.convert.video import ConvertError, FoundMask, FoundVideo, OutVideo, default_name, placed
+from schemas.convert.video import LARGEST_ID, ConvertError, FoundMask, FoundVideo, OutVideo, default_name, placed
 
 NAME = "burst"
 FILE = "burst.json"
@@ -98,12 +98,12 @@ def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
     for path in folder.files((".json",), settings.files):
         where = folder.url(path)
         record = folder.read_json(path)
-        categories = {one.get("id"): one.get("name") for one in objects_in(record, "categories", where)}
+        categories = names_by_id(record, "categories", where)
         for sequence in objects_in(record, "sequences", where):
             yield _video(sequence, categories, settings, where)
 
 
-def _video(sequence: dict[str, Any], categories: dict[Any, Any], settings: ImportSettings, where: str) -> FoundVideo:
+def _video(sequence: dict[str, Any], categories: dict[int, str], settings: ImportSettings, where: str) -> FoundVideo:
     name, height, width, annotated, segmentations, tracks = fields_of(
         sequence,
         {
@@ -118,12 +118,18 @@ def _video(sequence: dict[str, Any], categories: dict[Any, Any], settings: Impor
     )
     video_id = video_id_of(name)
     shown = f"{where}: {video_id}"
+    texts(annotated, f"{shown}: annotated_image_paths")
     images = sequence.get("all_image_paths") or None
+    if images is not None:
+        fields_of(sequence, {"all_image_paths": list}, shown)
+        texts(images, f"{shown}: all_image_paths")
     if len(annotated) != len(segmentations):
         raise ConvertError(f"{shown} has {len(segmentations)} segmentations for {len(annotated)} annotated images")
     frames, _, order = placed(annotated, settings.frames, settings.images(video_id) or images, shown)
     usual = all(annotated[place] == default_name(frame) for frame, place in zip(frames, order, strict=True))
     size = checked_size(height, width, shown)
+    if not all(type(value) is int for value in tracks.values()):
+        raise ConvertError(f"{shown}: track_category_ids are not all whole numbers")
     labels = {_track_id(key, shown): label_of(categories.get(value)) for key, value in tracks.items()}
 
     def masks() -> Iterator[FoundMask]:
@@ -135,9 +141,7 @@ def _video(sequence: dict[str, Any], categories: dict[Any, Any], settings: Impor
                 at = f"{shown}, frame {frame}, object {object_id}"
                 (rle,) = fields_of(mask, {"rle": str}, at)
                 counts = found_counts(rle, *size, at)
-                score = mask.get("score")
-                score = float(score) if isinstance(score, int | float) else None
-                yield FoundMask(frame, object_id, *size, counts, score, mask.get("is_gt") is True)
+                yield FoundMask(frame, object_id, *size, counts, score_of(mask), mask.get("is_gt") is True)
 
     fps = sequence.get("fps")
     return FoundVideo(
@@ -159,6 +163,6 @@ def _usual(images: Sequence[str]) -> bool:
 
 
 def _track_id(key: str, where: str) -> int:
-    if not key.isascii() or not key.isdecimal() or int(key) < 1:
+    if not key.isascii() or not key.isdecimal() or len(key) > 10 or not 1 <= int(key) <= LARGEST_ID:
         raise ConvertError(f"{where} has the track {key!r}: whole numbers from 1 can be read")
     return int(key)

@@ -22,12 +22,21 @@ from schemas.convert.exchange import (
     label_of,
     unseen,
 )
-from schemas.convert.folder import Folder, fields_of, objects_in
+from schemas.convert.folder import Folder, fields_of, grouped, names_by_id, objects_in, score_of
 from schemas.convert.json_stream import write_json
 from schemas.convert.losses import Losses
 from schemas.convert.names import safe_name, video_id_of
 from schemas.convert.run_lengths import checked_size, found_counts, text_rle
-from schemas.convert.video import ConvertError, FoundMask, FoundVideo, OutVideo, default_name, placed, stem_of
+from schemas.convert.video import (
+    LARGEST_ID,
+    ConvertError,
+    FoundMask,
+    FoundVideo,
+    OutVideo,
+    default_name,
+    placed,
+    stem_of,
+)
 
 NAME = "coco"
 FILE = "coco.json"
@@ -110,17 +119,15 @@ def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
     for path in folder.files((".json",), settings.files):
         where = folder.url(path)
         record = folder.read_json(path)
-        categories = {one.get("id"): one.get("name") for one in objects_in(record, "categories", where)}
-        names = {one.get("id"): one.get("name") for one in record.get("videos") or () if isinstance(one, dict)}
+        categories = names_by_id(record, "categories", where)
+        names = names_by_id(record, "videos", where) if record.get("videos") is not None else {}
         images = defaultdict(list)
         for image in objects_in(record, "images", where):
-            (name,) = fields_of(image, {"file_name": str}, where)
-            given = names.get(image.get("video_id"))
+            name, _ = fields_of(image, {"file_name": str, "id": int}, f"{where}: images")
+            given = names.get(fields_of(image, {"video_id": int}, where)[0]) if names else None
             whole = stem_of(path or folder.name)
             images[given or video_id_of(name.rpartition("/")[0].rpartition("/")[2] or whole)].append(image)
-        annotations = defaultdict(list)
-        for annotation in objects_in(record, "annotations", where):
-            annotations[annotation.get("image_id")].append(annotation)
+        annotations = grouped(record, "annotations", "image_id", where)
         for video_id, own in sorted(images.items()):
             yield _video(video_id, own, annotations, categories, settings, where)
 
@@ -128,8 +135,8 @@ def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
 def _video(
     video_id: str,
     images: Sequence[dict[str, Any]],
-    annotations: dict[Any, list[dict[str, Any]]],
-    categories: dict[Any, Any],
+    annotations: dict[int, list[dict[str, Any]]],
+    categories: dict[int, str],
     settings: ImportSettings,
     where: str,
 ) -> FoundVideo:
@@ -141,7 +148,7 @@ def _video(
     names = [image["file_name"].rpartition("/")[2] for image in images]
     sources = settings.images(video_id)
     indices = [image.get("frame_id") for image in images]
-    if sources is None and settings.frames is None and all(type(index) is int and index >= 0 for index in indices):
+    if sources is None and settings.frames is None and all(type(i) is int and 0 <= i <= LARGEST_ID for i in indices):
         order = sorted(range(len(images)), key=indices.__getitem__)
         frames = [indices[place] for place in order]
         if len(set(frames)) < len(frames):
@@ -150,12 +157,13 @@ def _video(
         remembered = None if usual else [names[place] for place in order]
     else:
         frames, remembered, order = placed(names, settings.frames, sources, shown)
-    rows = [(frame, annotations.get(images[place].get("id"), ())) for frame, place in zip(frames, order, strict=True)]
+    rows = [(frame, annotations.get(images[place]["id"], ())) for frame, place in zip(frames, order, strict=True)]
     labels: dict[int, str | None] = {}
     for _, found_here in rows:
         for annotation in found_here:
             object_id = _object_id(annotation, len(found_here), shown)
-            labels.setdefault(object_id, label_of(categories.get(annotation.get("category_id"))))
+            (category,) = fields_of(annotation, {"category_id": int}, f"{shown}: annotations")
+            labels.setdefault(object_id, label_of(categories.get(category)))
 
     def masks() -> Iterator[FoundMask]:
         for frame, found_here in rows:
@@ -163,9 +171,7 @@ def _video(
                 object_id = _object_id(annotation, len(found_here), shown)
                 place = f"{shown}, frame {frame}, object {object_id}"
                 (value,) = fields_of(annotation, {"segmentation": (dict, list)}, place)
-                score = annotation.get("score")
-                score = float(score) if isinstance(score, int | float) else None
-                yield FoundMask(frame, object_id, *size, found_counts(value, *size, place), score)
+                yield FoundMask(frame, object_id, *size, found_counts(value, *size, place), score_of(annotation))
 
     count = None if sources is None else len(sources)
     return FoundVideo(video_id, *size, frames, remembered, labels, where, masks, source_frames=count)
@@ -173,7 +179,7 @@ def _video(
 
 def _object_id(annotation: dict[str, Any], together: int, where: str) -> int:
     for key in ("instance_id", "track_id"):
-        if type(annotation.get(key)) is int and annotation[key] >= 1:
+        if type(annotation.get(key)) is int and 1 <= annotation[key] <= LARGEST_ID:
             return annotation[key]
     if together > 1:
         raise ConvertError(

@@ -93,3 +93,34 @@ def objects_in(record: dict[str, Any], name: str, where: str) -> Iterator[dict[s
         if not isinstance(item, dict):
             raise ConvertError(f"{where}: {name}[{number}] is no object")
         yield item
+
+
+def names_by_id(record: dict[str, Any], name: str, where: str) -> dict[int, str]:
+    """id -> name of the objects in the list `name`. Raises ConvertError."""
+    return {
+        number: text
+        for one in objects_in(record, name, where)
+        for number, text in [fields_of(one, {"id": int, "name": str}, f"{where}: {name}")]
+    }
+
+
+def grouped(record: dict[str, Any], name: str, key: str, where: str) -> dict[int, list[dict[str, Any]]]:
+    """The objects in the list `name` by their whole number `key`. Raises ConvertError."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for one in objects_in(record, name, where):
+        (number,) = fields_of(one, {key: int}, f"{where}: {name}")
+        found.setdefault(number, []).append(one)
+    return found
+
+
+def score_of(record: dict[str, Any]) -> float | None:
+    """The `score`; None where there is none, or none that is a number."""
+    score = record.get("score")
+    return float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None
+
+
+def texts(values: list[Any], where: str) -> list[str]:
+    """The values, which must all be texts that are not empty. Raises ConvertError."""
+    if not all(isinstance(value, str) and value for value in values):
+        raise ConvertError(f"{where} holds something else than names")
+    return values

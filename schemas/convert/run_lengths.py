@@ -35,7 +35,7 @@ def found_counts(value: Any, height: int, width: int, where: str) -> bytes:
     """
     try:
         if isinstance(value, dict):
-            size = [int(side) for side in value["size"]]
+            size = [int(side) for side in value["size"]][:2]
             if size != [height, width]:
                 raise ConvertError(
                     f"{where} is {size[1]}x{size[0]}, its video {width}x{height}: give masks of the video's size"
@@ -44,7 +44,7 @@ def found_counts(value: Any, height: int, width: int, where: str) -> bytes:
         mask = _mask(value, height, width)
     except ConvertError:
         raise
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ConvertError(f"{where} is no mask of {width}x{height} pixels ({what})") from error
     return mask.to_dict()["counts"]

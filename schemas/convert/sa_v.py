@@ -19,7 +19,7 @@ from schemas.convert.json_stream import write_json
 from schemas.convert.losses import Losses
 from schemas.convert.names import safe_name
 from schemas.convert.run_lengths import checked_size, empty_counts, found_counts, text_rle
-from schemas.convert.video import ConvertError, FoundMask, FoundVideo, OutVideo, stem_of
+from schemas.convert.video import LARGEST_ID, ConvertError, FoundMask, FoundVideo, OutVideo, stem_of
 
 NAME = "sa-v"
 SUFFIX = "_auto.json"
@@ -114,7 +114,7 @@ def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
         if not isinstance(video_id, str) or not video_id:
             video_id = stem_of(path or folder.name).removesuffix("_auto").removesuffix("_manual")
         count, seconds = record.get("video_frame_count"), record.get("video_duration")
-        count = int(count) if isinstance(count, int | float) else None
+        count = int(count) if isinstance(count, int | float) and 0 < count <= LARGEST_ID else None
         stride = settings.stride or _stride(count or len(masklets), len(masklets))[1]
         frames = range(settings.first_frame, settings.first_frame + len(masklets) * stride, stride)
         ids = _object_ids(numbers, where)
@@ -132,7 +132,9 @@ def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
 
 
 def _object_ids(numbers: Sequence[Any], where: str) -> list[int]:
-    if not all(isinstance(number, int | float) and number == int(number) >= 0 for number in numbers):
+    if not all(
+        isinstance(number, int | float) and 0 <= number < LARGEST_ID and number == int(number) for number in numbers
+    ):
         raise ConvertError(f"{where}: masklet_id holds something else than whole numbers from 0")
     ids = [int(number) for number in numbers]
     if len(set(ids)) < len(ids):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from schemas.reader import MaskRow
 
+LARGEST_ID = (1 << 31) - 1  # object ids and frame indices are int32
+
 
 class ConvertError(ValueError):
     """What cannot be written in a format, or read from a file. The message names it and the remedy."""

@@ -10,7 +10,6 @@ Does not hold: scores of single masks, frame times, which masks were given, the 
 are not named after their index.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, BinaryIO
@@ -23,12 +22,12 @@ from schemas.convert.exchange import (
     category_records,
     label_of,
 )
-from schemas.convert.folder import Folder, fields_of, objects_in
+from schemas.convert.folder import Folder, fields_of, grouped, names_by_id, objects_in, score_of, texts
 from schemas.convert.json_stream import write_json
 from schemas.convert.losses import Losses
 from schemas.convert.names import safe_name, video_id_of
 from schemas.convert.run_lengths import checked_size, found_counts, plain_rle
-from schemas.convert.video import ConvertError, FoundMask, FoundVideo, OutVideo, Track, placed
+from schemas.convert.video import LARGEST_ID, ConvertError, FoundMask, FoundVideo, OutVideo, Track, placed
 
 NAME = "youtube-vis"
 FILE = "youtube-vis.json"
@@ -123,17 +122,14 @@ def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
     for path in folder.files((".json",), settings.files):
         where = folder.url(path)
         record = folder.read_json(path)
-        categories = {one.get("id"): one.get("name") for one in objects_in(record, "categories", where)}
-        annotations = defaultdict(list)
-        for annotation in objects_in(record, "annotations", where):
-            annotations[annotation.get("video_id")].append(annotation)
+        categories = names_by_id(record, "categories", where)
+        annotations = grouped(record, "annotations", "video_id", where)
         for video in objects_in(record, "videos", where):
             number, names, height, width = fields_of(
                 video, {"id": int, "file_names": list, "height": (int, float), "width": (int, float)}, where
             )
             shown = f"{where}: video {number}"
-            if not all(isinstance(name, str) for name in names):
-                raise ConvertError(f"{shown}: file_names are not all texts")
+            texts(names, f"{shown}: file_names")
             given = video.get("name")
             folders = {name.rpartition("/")[0] for name in names}
             video_id = given if isinstance(given, str) and given else video_id_of(min(folders, default=str(number)))
@@ -147,17 +143,22 @@ def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
                 *size,
                 frames,
                 remembered,
-                {key: label_of(categories.get(one.get("category_id"))) for key, one in objects.items()},
+                {key: label_of(_category(one, categories, shown)) for key, one in objects.items()},
                 where,
                 partial(_found_masks, objects, frames, order, size, shown),
                 source_frames=None if images is None else len(images),
             )
 
 
+def _category(annotation: dict[str, Any], categories: dict[int, str], where: str) -> str | None:
+    (number,) = fields_of(annotation, {"category_id": int}, where)
+    return categories.get(number)
+
+
 def _objects(annotations: Sequence[dict[str, Any]], where: str) -> dict[int, dict[str, Any]]:
     """Annotations by object id: their own, or else their number from 1."""
     own = [annotation.get("object_id") for annotation in annotations]
-    if not all(isinstance(number, int) and number >= 1 for number in own):
+    if not all(type(number) is int and 1 <= number <= LARGEST_ID for number in own):
         own = list(range(1, len(annotations) + 1))
     if len(set(own)) < len(own):
         raise ConvertError(f"{where} has two annotations of one object_id")
@@ -171,8 +172,7 @@ def _found_masks(
         (masks,) = fields_of(annotation, {"segmentations": list}, f"{where}, object {object_id}")
         if len(masks) != len(frames):
             raise ConvertError(f"{where}, object {object_id} has {len(masks)} segmentations for {len(frames)} images")
-        score = annotation.get("score")
-        score = float(score) if isinstance(score, int | float) else None
+        score = score_of(annotation)
         for frame, place in zip(frames, order, strict=True):
             if masks[place]:
                 counts = found_counts(masks[place], *size, f"{where}, object {object_id}, image {place}")
