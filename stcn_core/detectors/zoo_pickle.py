@@ -75,6 +75,11 @@ def _encode(text: object, encoding: object = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    # Protocol 2 makes empty bytes so.
+    return b""
+
+
 class _Call:
     """What a pickle gets for a name: it can be called, and neither changed nor looked into."""
 
@@ -99,6 +104,8 @@ ALLOWED = {
     ("numpy", "dtype"): _Kind,
     ("collections", "OrderedDict"): dict,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _no_bytes,
     **{(module, "_reconstruct"): _Array for module in _MULTIARRAY},
     **{(module, "scalar"): _Scalar for module in _MULTIARRAY},
 }
