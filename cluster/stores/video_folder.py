@@ -1,7 +1,7 @@
 """A folder or glob of videos as a manifest, with prompts from a folder of masks."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -27,14 +27,21 @@ LISTERS = 16
 
 
 @dataclass(frozen=True)
-class _Found:
+class FoundVideo:
+    """A video in a folder. images: the stems of its images in frame order; None: a video file."""
+
     video_id: str
     url: str
-    images: tuple[str, ...] | None  # stems in frame order; None: a video file
+    images: tuple[str, ...] | None
 
 
 def list_manifest_rows(
-    url: str, options: Mapping[str, Any] | None = None, prompt_masks: str | None = None
+    url: str,
+    options: Mapping[str, Any] | None = None,
+    prompt_masks: str | None = None,
+    *,
+    only: Collection[str] | None = None,
+    first_masks: bool = False,
 ) -> tuple[VideoRow, ...]:
     """One row per video in a folder, or per match of a glob, sorted by video_id. Any fsspec URL.
 
@@ -48,10 +55,13 @@ def list_manifest_rows(
     empty, and new objects (DAVIS and YouTube-VOS protocol). One per frame means: every image has one, or, for a
     video file, more than 8 in a row without a gap.
 
+    only: these video ids, all of which must be there. first_masks: of every PNG only labels that no earlier one has,
+    however many there are.
+
     Raises ManifestError with all problems, OSError where the folder cannot be read.
     """
     with explained(url, "listed"):
-        found = _find(url, options)
+        found = find_videos(url, options)
     shown = public_url(url)
     if not found:
         reason = "it holds no videos and no folders of numbered images"
@@ -60,9 +70,12 @@ def list_manifest_rows(
         reason = "a folder says nothing about the objects"
         remedy = "Give --prompt-masks FOLDER with <video_id>/<frame>.png, or write a manifest with prompts"
         raise ManifestError(shown, [Problem(0, "prompts", reason, remedy)])
-    problems = _doubles(found)
+    found, missing = chosen_videos(found, only)
+    problems = missing + _doubles(found)
     with ThreadPoolExecutor(LISTERS) as pool:
-        read = list(pool.map(lambda item: _prompts(item[0], item[1], prompt_masks, options), enumerate(found, 1)))
+        read = list(
+            pool.map(lambda item: _prompts(item[0], item[1], prompt_masks, options, first_masks), enumerate(found, 1))
+        )
     rows = []
     for number, (video, (prompts, wrong)) in enumerate(zip(found, read, strict=True), 1):
         problems += wrong
@@ -72,17 +85,29 @@ def list_manifest_rows(
     return tuple(rows)
 
 
+def chosen_videos(found: list[FoundVideo], only: Collection[str] | None) -> tuple[list[FoundVideo], list[Problem]]:
+    """The videos named in `only` (None: all of them), and a problem for each that is not there."""
+    if only is None:
+        return found, []
+    there = {video.video_id for video in found}
+    remedy = "Take it out of the split, or complete the data set"
+    missing = [Problem(0, "video_id", f"{name!r} is in the split, but there is no such video", remedy)
+               for name in sorted(set(only) - there)]  # fmt: skip
+    return [video for video in found if video.video_id in set(only)], missing
+
+
 def list_videos(url: str, options: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
     """(video_id, url) of every video in a folder, or per match of a glob, as `list_manifest_rows` finds them; no
     prompts are needed. Raises ManifestError where two have one video_id, OSError where the folder cannot be read."""
     with explained(url, "listed"):
-        found = _find(url, options)
+        found = find_videos(url, options)
     if problems := _doubles(found):
         raise ManifestError(public_url(url), problems)
     return [(video.video_id, video.url) for video in found]
 
 
-def _find(url: str, options: Mapping[str, Any] | None) -> list[_Found]:
+def find_videos(url: str, options: Mapping[str, Any] | None = None) -> list[FoundVideo]:
+    """All videos in a folder or of a glob, by id, then URL. Raises OSError."""
     fs, root = connect(url, options)
     magic = any(char in root for char in "*?[")
     if magic and not fs.exists(root):
@@ -91,16 +116,16 @@ def _find(url: str, options: Mapping[str, Any] | None) -> list[_Found]:
         entries = list_folder(fs, root)
         magic = False
     files = [e for e in entries if e["type"] != "directory" and entry_name(e).lower().endswith(VIDEO_SUFFIXES)]
-    found = [_Found(stem(entry_name(e)), full_url(fs, e["name"]), None) for e in files]
+    found = [FoundVideo(stem(entry_name(e)), full_url(fs, e["name"]), None) for e in files]
     folders = [e["name"].rstrip("/") for e in entries if e["type"] == "directory"]
     with ThreadPoolExecutor(LISTERS) as pool:
         listed = list(pool.map(lambda folder: _images(list_folder(fs, folder)), folders))
     for folder, images in zip(folders, listed, strict=True):
         if images:
-            found.append(_Found(folder.rpartition("/")[2], full_url(fs, folder), images))
+            found.append(FoundVideo(folder.rpartition("/")[2], full_url(fs, folder), images))
     images = () if magic or found else _images(entries)
     if images:
-        found.append(_Found(root.rstrip("/").rpartition("/")[2], full_url(fs, root.rstrip("/")), images))
+        found.append(FoundVideo(root.rstrip("/").rpartition("/")[2], full_url(fs, root.rstrip("/")), images))
     return sorted(found, key=lambda video: (video.video_id, video.url))
 
 
@@ -112,7 +137,7 @@ def _images(entries: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(stems) if all(any(char.isdigit() for char in one) for one in stems) else ()
 
 
-def _doubles(found: list[_Found]) -> list[Problem]:
+def _doubles(found: list[FoundVideo]) -> list[Problem]:
     problems = []
     for number, (earlier, video) in enumerate(zip(found, found[1:], strict=False), 2):
         if earlier.video_id == video.video_id:
@@ -122,7 +147,7 @@ def _doubles(found: list[_Found]) -> list[Problem]:
 
 
 def _prompts(
-    number: int, video: _Found, prompt_masks: str, options: Mapping[str, Any] | None
+    number: int, video: FoundVideo, prompt_masks: str, options: Mapping[str, Any] | None, first_masks: bool = False
 ) -> tuple[list[Prompt], list[Problem]]:
     fs, root = connect(prompt_masks, options)
     root = root.rstrip("/")
@@ -156,7 +181,7 @@ def _prompts(
     if labelled and not everyone and not problems:
         wrong(f"all {len(labelled)} masks are empty", "At least one must show an object")
     prompts, seen = [], set()
-    dense = _one_per_frame([frame for frame, _, _ in labelled], video.images)
+    dense = first_masks or _one_per_frame([frame for frame, _, _ in labelled], video.images)
     for frame, url, labels in labelled:
         counting = [label for label in labels if label not in seen] if dense else labels or everyone
         prompts += [Prompt(frame=frame, object_id=label, mask=url) for label in counting]

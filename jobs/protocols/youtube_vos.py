@@ -1,15 +1,13 @@
 """YouTube-VOS: objects that appear later, categories that were seen in training and others."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from cluster.stores.source import read_source
+from cluster.stores.data_set import read_objects
 from jobs.protocols.protocol import Protocol, Published, TruthPlace, VideoTruth, png_truth
-from schemas.urls import public_url
 
 COLUMNS = ("J&F", "J_seen", "F_seen", "J_unseen", "F_unseen")
 README = "STCN README"
@@ -21,39 +19,13 @@ def find(place: TruthPlace, video: Mapping[str, Any]) -> VideoTruth | None:
     Raises ValueError where a file is no YouTube-VOS meta.json, OSError where it cannot be read.
     """
     truth = png_truth(place, video)
-    if truth is None or place.meta is None:
+    if truth is None or place.meta is None or place.seen is None:
         return truth
-    entry = meta_videos(place.meta, place.options).get(video["video_id"], {})
-    if place.seen is None:
-        return truth
-    seen = categories(meta_videos(place.seen, place.options))
-    objects = entry.get("objects", {})
-    named = {int(number): one["category"] for number, one in objects.items() if "category" in one}
-    groups = {number: "seen" if category in seen else "unseen" for number, category in named.items()}
+    known = read_objects(place.seen, place.options).values()
+    seen = {category for objects in known for category in objects.values() if category is not None}
+    objects = read_objects(place.meta, place.options).get(video["video_id"], {})
+    groups = {k: "seen" if category in seen else "unseen" for k, category in objects.items() if category is not None}
     return replace(truth, groups=groups)
-
-
-def meta_videos(url: str, options: Mapping[str, Any] | None = None) -> dict[str, dict]:
-    """The `videos` of a meta.json: id -> {"objects": {id: {"category": ..., "frames": [...]}}}.
-
-    Raises ValueError, OSError.
-    """
-    try:
-        videos = json.loads(read_source(url, options))["videos"]
-        for video in videos.values():
-            for number, entry in video["objects"].items():
-                if not (number.isdecimal() and isinstance(entry, dict)):
-                    raise ValueError(f"its object {number!r} is no entry")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{public_url(url)} is not a meta.json of YouTube-VOS ({error!r}): give the file beside JPEGImages"
-        ) from error
-    return videos
-
-
-def categories(videos: Mapping[str, Mapping]) -> set[str]:
-    """All categories that the objects have."""
-    return {one["category"] for video in videos.values() for one in video["objects"].values() if "category" in one}
 
 
 def row(videos: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -113,5 +113,6 @@ def test_a_file_that_is_no_meta_json_is_named(tmp_path, capsys):
     write_case(tmp_path)
     (tmp_path / "meta.json").write_text('{"videos": {"a": []}}')
     command = ["--masks", str(tmp_path / "out"), "--truth", str(tmp_path / "truth"), "--protocol", "youtube-vos"]
-    assert evaluate.main([*command, "--meta", str(tmp_path / "meta.json")]) == 2
+    meta = str(tmp_path / "meta.json")
+    assert evaluate.main([*command, "--meta", meta, "--seen", meta]) == 2
     assert "meta.json is not a meta.json of YouTube-VOS" in capsys.readouterr().err
