@@ -32,6 +32,7 @@ from schemas.convert.video import ConvertError, FoundMask, FoundVideo, grid_of
 from schemas.metadata import file_metadata
 from stcn_core.masks import ObjectMask
 
+MOST_FRAMES = 1 << 24  # six days at 30 frames a second
 IMPORTED = "imported"  # in place of hashes: no network and no settings of ours made these masks
 
 
@@ -215,7 +216,10 @@ class Import:
         )
 
     def _planned(self, number: int, video: FoundVideo) -> dict:
-        unit_id = self._units[video.video_id]
+        unit_id, frames = self._units[video.video_id], grid_of(video.frames)[2]
+        if frames > MOST_FRAMES:
+            what = f"{video.source}: the frames of {video.video_id} go from {video.frames[0]} to {video.frames[-1]}"
+            raise ConvertError(f"{what}: if these numbers are no frame indices, use --frames order")
         return {
             "unit_id": unit_id,
             "video_key": unit_id,
@@ -225,7 +229,7 @@ class Import:
             "kind": WHOLE,
             "first": 0,
             "objects_prompted": len(video.labels),
-            "frames": grid_of(video.frames)[2],
+            "frames": frames,
             "width": video.width,
             "height": video.height,
             "cost": 0.0,
