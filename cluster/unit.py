@@ -121,7 +121,8 @@ class UnitRun:
             share = (1 - COLLECT_SHARE) * len(choice) / max(1, len(choice) + final)
             visits = self._stopped("network", video.segmenter.burn_in(choice.order(), store.get))
             for number, _ in enumerate(visits, 1):
-                self.heartbeat.step(COLLECT_SHARE + share * number / len(choice))
+                # A gate visits frames again.
+                self.heartbeat.step(COLLECT_SHARE + share * min(1, number / len(choice)))
             self.final_from = COLLECT_SHARE + share
 
     def _segment(self, video: OpenVideo, writer: ShardWriter) -> Stretch:

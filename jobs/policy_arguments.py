@@ -3,7 +3,7 @@
 import argparse
 
 from stcn_core.cleanup import STEPS, TEMPORAL, parse_steps, steps_text
-from stcn_core.settings import BURN_IN_ORDERS, OfflineSettings
+from stcn_core.settings import BURN_IN_ORDERS, GATES, OfflineSettings
 
 
 def add_policies(group: argparse._ArgumentGroup) -> None:
@@ -60,6 +60,20 @@ def add_policies(group: argparse._ArgumentGroup) -> None:
         choices=BURN_IN_ORDERS,
         default=default.burn_in_order,
         help="of the frames visited; stcnbuf: its own, numpy seeded by --seed (default priority)",
+    )
+    gates = "; ".join(f"{name}: {what}" for name, what in GATES.items())
+    group.add_argument(
+        "--burn-in-gate",
+        default=default.burn_in_gate,
+        metavar="NAMES",
+        help=f"against early mistakes that spread, joined by commas, as in outward,relabel (default: none). {gates}",
+    )
+    group.add_argument(
+        "--gate-overlap",
+        type=float,
+        metavar="J",
+        default=default.gate_overlap,
+        help="the overlap from which agreement and two-way take masks for the same (default %(default)g)",
     )
     group.add_argument(
         "--kernel-sigma",

@@ -12,6 +12,7 @@ ADDED = (
     "second_opinion",
     *("admission", "additional_every", "memory_restart", "include_last", "confidence_gate", "pin_prompts"),
     *("burn_in_choice", "burn_in_order", "kernel_sigma", "scales", "flip", "clean"),
+    *("burn_in_gate", "gate_overlap"),
 )
 
 
@@ -55,6 +56,8 @@ class RunConfig:
     scales: str = ""
     flip: bool = False
     clean: str = ""
+    burn_in_gate: str = ""
+    gate_overlap: float = 0.5
 
     def to_json(self) -> str:
         """One JSON object with the schema's name and version."""

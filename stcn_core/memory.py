@@ -162,6 +162,14 @@ class MemoryBank:
         if frame not in self.bank_frames():
             self.inserted -= 1
 
+    def keep_bank(self, frames: Collection[int]) -> None:
+        """Empties the bank's slots of all other frames; eviction goes on as if these were the first ones offered."""
+        kept = [index for index in self._bank if self.slots[index].frame in frames]
+        others = [index for index in self._bank if index not in kept]
+        for index in others:
+            self._clear(index)
+        self._bank, self.inserted = kept + others, len(kept)
+
     def memorise(self, position: int, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
         """Writes a frame into the bank slot that `admit` gave. key [Ck, h, w], values [K, Cv, h, w]."""
         if position >= len(self._bank):
@@ -218,10 +226,7 @@ class MemoryBank:
         return [any(s.frame != EMPTY and s.valid[k] for s in self.slots) for k in range(self.objects)]
 
     def read(self, query: Tensor, frame: int, objects: Sequence[int]) -> Tensor:
-        """query [Ck, h, w] of `frame` -> readout [len(objects), Cv, h, w], top-k over all readable slots.
-
-        Raises ValueError where an object is known in no slot.
-        """
+        """query [Ck, h, w] of `frame` -> readout [len(objects), Cv, h, w], as `read_batch`."""
         return self.read_batch(query[None], [frame], objects)[0]
 
     def read_batch(
@@ -322,8 +327,6 @@ class MemoryBank:
 
     def _hidden(self, frame: int, slots: Sequence[int], unknown: tuple[int, ...]) -> Tensor | None:
         """Under random-token: elements of the frame itself, and of frames where the object is not known."""
-        if self._element_frame is None:
-            return None
         own = self.settings.exclude_own and frame not in self.pinned_frames()
         hidden = self._elements_of((*unknown, frame) if own else unknown)
         if own and hidden is not None and not set(slots) & {*self._pinned, *self._recent}:

@@ -7,6 +7,13 @@ MemoryPolicy = Literal["fifo", "random-frame", "reservoir", "random-token", "unb
 MEMORY_POLICIES: tuple[str, ...] = get_args(MemoryPolicy)
 AFFINITIES = ("l2", "dot")
 BURN_IN_ORDERS = ("priority", "stcnbuf", "stcnbuf-in-order")
+GATES = {
+    "agreement": "a frame is memorised where a burn-in in another random order gave it the same mask",
+    "two-way": "a frame is memorised where, as the only memory, it gives back the prompt's mask",
+    "outward": "the first pass's random order grows outward from the prompts",
+    "relabel": "in the end the bank's frames are segmented again",
+    "restart": "each further pass starts with the surest half of the bank alone",
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class OfflineSettings:
     kernel_sigma: float = 0.0  # kernelised memory, feature pixels; 0 = none
     scales: str = ""  # "480,600:7": runs whose probabilities are averaged, each with its kernel_sigma
     flip: bool = False  # each of them also mirrored
+    burn_in_gate: str = ""  # "outward,relabel": names of GATES; see stcn_core/gate.py
+    gate_overlap: float = 0.5  # J from which masks count as the same, for agreement and two-way
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -102,12 +111,33 @@ class OfflineSettings:
         if self.burn_in_order != "priority" and self.burn_in_frames != 0:
             raise ValueError(f"--burn-in-order {self.burn_in_order} visits every frame: give --burn-in-frames all")
         parse_scales(self.scales)
+        self._check_gates()
         if self.second_opinion and not self.burn_in_passes:
             raise ValueError("--second-opinion compares parts of the bank: a causal run (--burn-in-passes 0) has none")
         if self.segment_frames % self.group_frames:
             raise ValueError(
                 f"--segment-frames ({self.segment_frames}) must be a multiple of --group-frames ({self.group_frames})"
             )
+
+    def _check_gates(self) -> None:
+        unknown = [name for name in self.gates if name not in GATES]
+        if unknown or len(set(self.gates)) < len(self.gates):
+            raise ValueError(f"--burn-in-gate joins names of {', '.join(GATES)} by commas, not {self.burn_in_gate}")
+        if self.gates and not self.burn_in_passes:
+            raise ValueError("--burn-in-gate judges what a burn-in memorises: a causal run has none")
+        if "restart" in self.gates and self.burn_in_passes < 2:
+            raise ValueError("--burn-in-gate restart is about later passes: give --burn-in-passes 2 or more")
+        if self.gates and self.burn_in_order != "priority":
+            raise ValueError(f"--burn-in-gate works on the random order, not on --burn-in-order {self.burn_in_order}")
+        if {"relabel", "restart"} & set(self.gates) and self.memory_policy == "random-token":
+            raise ValueError("--burn-in-gate relabel and restart need whole frames in the bank, not random-token")
+        if not 0 <= self.gate_overlap <= 1:
+            raise ValueError(f"--gate-overlap is a J from 0 to 1, not {self.gate_overlap}")
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The names in `burn_in_gate`."""
+        return tuple(filter(None, self.burn_in_gate.split(",")))
 
     @property
     def visited_frames(self) -> int | None:
