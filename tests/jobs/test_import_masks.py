@@ -112,7 +112,7 @@ def test_frames_that_the_files_are_silent_about(tmp_path, capsys):
     assert run_import(tmp_path / "in", "davis", tmp_path / "out") == 0
     assert "1 frames have no mask file and count as empty" in capsys.readouterr().out
     (video,) = table(tmp_path / "out", "videos")
-    write_davis(tmp_path / "dates/a", {"1": block(0, 0), "202601011": block(1, 0)})
+    write_davis(tmp_path / "dates/a", {"1": block(0, 0), "2": block(0, 0), "202601011": block(1, 0)})
     assert "use --frames order" in refused(capsys, tmp_path / "dates", "davis", tmp_path / "dated")
     assert (video["first_frame"], video["stride"], video["frames_annotated"]) == (0, 5, 4)
     assert "1 of its 4 frames" in video["message"]
