@@ -90,6 +90,8 @@ class ManifestFile:
         """What jobs.annotate would refuse in the row; that it has no prompt yet does not count."""
         with self._lock:
             if row.revision not in self._problems:
+                if len(self._problems) > 2 * len(self._rows) + 100:
+                    self._problems.clear()  # mostly of rows as they were before edits
                 line = json.dumps(row.record).encode()
                 try:
                     parse_manifest("row.jsonl", line, self.base)
@@ -157,16 +159,18 @@ class ManifestFile:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Puts `data` in the place of the file in one step: whoever reads it sees the old one or the new one, whole, also
-    after a crash. Its mode stays. Raises OSError; the old file is untouched then."""
+    after a crash. Its mode and owner stay. Raises OSError; the old file is untouched then."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        mode = path.stat().st_mode & 0o777
+        old = path.stat()
     except FileNotFoundError:
-        mode = None
+        old = None
     try:
         with open(temporary, "xb") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), mode)
+            if old is not None:
+                os.fchmod(file.fileno(), old.st_mode & 0o777)
+                with contextlib.suppress(OSError):  # only root may give a file away
+                    os.fchown(file.fileno(), old.st_uid, old.st_gid)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -169,7 +169,7 @@ class OpenVideos:
         finally:
             with self._lock:
                 video.users -= 1
-                spare = [other for other in self._open.values() if other.users == 0][: len(self._open) - OPEN]
+                spare = [other for other in self._open.values() if other.users == 0][: max(0, len(self._open) - OPEN)]
                 spare += [video] if video.info is None and video.users == 0 and video not in spare else []
                 for other in spare:
                     del self._open[other.url]

@@ -14,7 +14,7 @@ import socket
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from jobs.views.overlay import object_colour
 from jobs.views.pick.session import Refused, Session
@@ -43,6 +43,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _FRAME = re.compile(r"/api/videos/(\d{1,9})/frames/(\d{1,9})(/proposals)?")
+_HOST = re.compile(r"(?:\[([0-9a-fA-F:.]{2,45})\]|([\w.-]{1,253}))(?::\d{1,5})?")
 _VIDEO = re.compile(r"/api/videos/(\d{1,9})")
 
 
@@ -67,9 +68,10 @@ class PickServer(ThreadingHTTPServer):
     def knows(self, host: str) -> bool:
         """Whether a Host header names this server: one that does not is a foreign page that had its name resolved to
         this machine. Any port will do, as it differs behind an SSH tunnel."""
-        name = urlsplit(f"//{host}").hostname if re.fullmatch(r"[\w.:\[\]-]{1,255}", host) else None
-        if name is None:
+        found = _HOST.fullmatch(host)
+        if found is None:
             return False
+        name = (found[1] or found[2]).lower()
         if name in ("localhost", self.host):
             return True
         try:
@@ -120,17 +122,19 @@ class PickHandler(BaseHTTPRequestHandler):
             self._send(500, json.dumps(told).encode(), "application/json")
 
     def _get(self) -> None:
-        url = urlsplit(self.path)
-        if url.path == "/":
-            given = parse_qs(url.query).get("token")
+        path, _, query = self.path.partition("?")
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # what it brings is not read, and no next request
+        if path == "/":
+            given = parse_qs(query).get("token")
             if given is not None and not self._is_token(given[0]):
                 raise Refused(403, "the token in the address is wrong", "open the address that jobs.pick printed")
             self._send(200, self.server.files["index.html"], TYPES["html"])
-        elif url.path.startswith("/page/"):
-            self._page_file(url.path.removeprefix("/page/"))
+        elif path.startswith("/page/"):
+            self._page_file(path.removeprefix("/page/"))
         else:
             self._need_token()
-            self._read(url.path)
+            self._read(path)
 
     def _page_file(self, name: str) -> None:
         if name not in self.server.files:
@@ -162,7 +166,7 @@ class PickHandler(BaseHTTPRequestHandler):
             or self.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
         ):
             raise Refused(403, "only the pick page itself may write", "open the address that jobs.pick printed")
-        match = _VIDEO.fullmatch(urlsplit(self.path).path)
+        match = _VIDEO.fullmatch(self.path)
         if match is None:
             raise Refused(404, "there is no such address")
         self._send_json(self.server.session.edit(int(match[1]), self._body()))

@@ -19,7 +19,7 @@ from schemas.detector_values import as_points
 from schemas.manifest import ManifestError
 from schemas.manifest_rows import is_unfilled
 from schemas.manifest_values import Wrong, as_label, as_whole
-from schemas.prompt import check_box
+from schemas.prompt import KINDS, check_box
 from schemas.urls import public_url
 
 KEPT_ITEMS = 8
@@ -153,7 +153,8 @@ class Session:
 
     def _summary(self, row: PickRow) -> dict[str, Any]:
         filled = [prompt for prompt in row.prompts if not is_unfilled(prompt)]
-        ids = {prompt.get("object_id") for prompt in filled if isinstance(prompt, Mapping)}
+        drawn = [p for p in filled if isinstance(p, Mapping) and any(p.get(kind) for kind in KINDS)]
+        ids = {prompt.get("object_id") for prompt in drawn}
         problems = self.manifest.problems(row)
         return {
             "key": row.key,

@@ -78,6 +78,7 @@ class App {
   // ---- videos
 
   async open(key, frame = null) {
+    this.panel.naming?.blur();
     const turn = ++this.opening;
     this.tools.cancel();
     this.frames?.close();
@@ -89,6 +90,7 @@ class App {
     this.sidebar.select(key);
     history.replaceState(null, "", `#${key}`);
     byId("notice").hidden = true;
+    byId("time").textContent = byId("facts").textContent = "";
     this.refresh();
     const slow = setTimeout(() => this.messages.busy("Opening the video…"), SLOW_MS);
     try {
@@ -150,7 +152,7 @@ class App {
     const slow = setTimeout(() => this.messages.busy(`Frame ${wanted}…`), SLOW_MS);
     try {
       const found = await this.frames.get(wanted);
-      if (!found || clip !== this.clip) return;
+      if (!found || clip !== this.clip || (wanted !== this.frame && this.ready())) return;
       byId("notice").hidden = true;
       this.shown = wanted;
       this.frames.shown = found.bitmap;
@@ -248,10 +250,9 @@ class App {
     this.#drawn(id);
   }
 
-  setLabel(id, label) {
-    if (!this.clip) return;
-    if (this.clip.ids.includes(id)) this.clip.setLabel(id, this.frame, label);
-    else this.pendingLabels.set(`${this.clip.key}/${id}`, label);
+  setLabel(id, label, clip = this.clip) {
+    if (clip.ids.includes(id)) clip.setLabel(id, this.frame, label);
+    else this.pendingLabels.set(`${clip.key}/${id}`, label);
     this.refresh();
   }
 
@@ -434,7 +435,8 @@ class App {
   #hint() {
     byId("hint").textContent = this.clip ? HINTS[this.tools.name].replace("{id}", this.active) : "";
     if (this.clip && this.tools.name === "select" && !this.clip.ids.length) {
-      byId("hint").replaceChildren("Start with ", make("kbd", {}, "R"), " box, ", make("kbd", {}, "B"), " brush or ", make("kbd", {}, "G"), " polygon · ", make("kbd", {}, "?"), " lists all keys");
+      if (this.proposals.length) byId("hint").textContent = "Click a proposal to take it · P and Enter do it by key";
+      else byId("hint").replaceChildren("Start with ", make("kbd", {}, "R"), " box, ", make("kbd", {}, "B"), " brush or ", make("kbd", {}, "G"), " polygon · ", make("kbd", {}, "?"), " lists all keys");
     }
   }
 

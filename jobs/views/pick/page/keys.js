@@ -3,21 +3,28 @@
 import { byId, make } from "./dom.js";
 
 // [keys as shown, what it does, matches(event), action(app, event)]
+// AltGr, with which some keyboards write [ and ], counts as no modifier.
+const modified = (event) => (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
 const plain = (...names) => (event) => !event.ctrlKey && !event.metaKey && !event.altKey && !event.shiftKey && names.includes(event.key.length === 1 ? event.key.toLowerCase() : event.key);
 const shifted = (...names) => (event) => !event.ctrlKey && !event.metaKey && !event.altKey && event.shiftKey && names.includes(event.key.length === 1 ? event.key.toLowerCase() : event.key);
-const either = (...names) => (event) => !event.ctrlKey && !event.metaKey && !event.altKey && names.includes(event.key);
+const either = (...names) => (event) => !modified(event) && names.includes(event.key);
 const control = (name, shift) => (event) => (event.ctrlKey || event.metaKey) && event.shiftKey === shift && event.key.toLowerCase() === name;
 
 const TABLE = [
   ["Tools", [
-    ["V", "select and pan; click a proposal to take it", plain("v"), (app) => app.tools.use("select")],
-    ["R", "box: drag; drag edges to change it", plain("r"), (app) => app.tools.use("box")],
-    ["B", "brush: paint the mask (Alt or right button erases)", plain("b"), (app) => app.tools.use("brush")],
+    ["V", "select, pan, take proposals", plain("v"), (app) => app.tools.use("select")],
+    ["R", "box; drag its edges to change it", plain("r"), (app) => app.tools.use("box")],
+    ["B", "brush (Alt or right button erases)", plain("b"), (app) => app.tools.use("brush")],
     ["E", "eraser", plain("e"), (app) => app.tools.use("eraser")],
-    ["G", "polygon: click points, Enter fills (Alt+Enter cuts)", plain("g"), (app) => app.tools.use("polygon")],
-    ["[  ]", "smaller, larger brush", either("[", "]"), (app, event) => app.tools.resize(event.key === "]" ? 1.2 : 1 / 1.2)],
-    ["P", "step through the proposals; Enter takes one", plain("p"), (app) => app.hover(app.proposals.length ? (app.hovered + 1) % app.proposals.length : -1)],
+    ["G", "polygon: click points, Enter fills", plain("g"), (app) => app.tools.use("polygon")],
+    ["[  ]", "smaller, larger brush (Shift+wheel)", either("[", "]"), (app, event) => app.tools.resize(event.key === "]" ? 1.2 : 1 / 1.2)],
+    ["P", "next proposal; Enter takes it", plain("p"), (app) => app.hover(app.proposals.length ? (app.hovered + 1) % app.proposals.length : -1)],
     ["Esc", "cancel what is being drawn", plain("Escape"), (app) => app.escape()],
+  ]],
+  ["Editing", [
+    ["Ctrl+Z", "undo", control("z", false), (app) => app.undo()],
+    ["Ctrl+Shift+Z", "redo (or Ctrl+Y)", (event) => control("z", true)(event) || control("y", false)(event), (app) => app.redo()],
+    ["?", "this list", either("?"), (app) => app.help()],
   ]],
   ["Objects", [
     ["1 … 9", "make that object active", either("1", "2", "3", "4", "5", "6", "7", "8", "9"), (app, event) => app.activate(Number(event.key))],
@@ -32,28 +39,23 @@ const TABLE = [
   ]],
   ["Frames", [
     ["← →", "one frame", plain("ArrowLeft", "ArrowRight"), (app, event) => app.step(event.key === "ArrowRight" ? 1 : -1)],
-    ["Shift+← →", "ten frames", shifted("ArrowLeft", "ArrowRight"), (app, event) => app.step(event.key === "ArrowRight" ? 10 : -10)],
+    ["Shift+←→", "ten frames", shifted("ArrowLeft", "ArrowRight"), (app, event) => app.step(event.key === "ArrowRight" ? 10 : -10)],
     [",  .", "previous, next prompted frame", plain(",", "."), (app, event) => app.stepPrompted(event.key === "." ? 1 : -1)],
     ["Home End", "first, last frame", plain("Home", "End"), (app, event) => app.goTo(event.key === "Home" ? 0 : Infinity)],
     ["T", "type a frame number", plain("t"), () => { byId("frame").focus(); byId("frame").select(); }],
   ]],
   ["Videos", [
-    ["J  K", "next, previous video (Page Down, Page Up)", plain("j", "k", "PageDown", "PageUp"), (app, event) => app.stepVideo(["j", "PageDown"].includes(event.key) ? 1 : -1)],
-    ["U", "next video without a prompt", plain("u"), (app) => app.stepVideo(1, true)],
+    ["J K PgDn PgUp", "next, previous video", plain("j", "k", "PageDown", "PageUp"), (app, event) => app.stepVideo(["j", "PageDown"].includes(event.key) ? 1 : -1)],
+    ["U", "next without a prompt", plain("u"), (app) => app.stepVideo(1, true)],
     ["/", "filter the list", either("/"), () => { byId("filter").focus(); byId("filter").select(); }],
   ]],
   ["View", [
     ["wheel", "zoom", () => false, null],
-    ["Space+drag", "pan (or drag with the middle button)", () => false, null],
+    ["Space+drag", "pan (or with the middle button)", () => false, null],
     ["+  −", "zoom in, out", either("+", "=", "-", "−"), (app, event) => app.stage.zoom(["+", "="].includes(event.key) ? 1.25 : 0.8)],
     ["0  F", "fit the frame", plain("0", "f"), (app) => app.stage.fit()],
     ["H", "hide masks and boxes while held", plain("h"), (app) => app.hide(true)],
     ["O", "outlines on or off", plain("o"), () => byId("outlines").click()],
-  ]],
-  ["Editing", [
-    ["Ctrl+Z", "undo", control("z", false), (app) => app.undo()],
-    ["Ctrl+Shift+Z", "redo (or Ctrl+Y)", (event) => control("z", true)(event) || control("y", false)(event), (app) => app.redo()],
-    ["?", "this list", either("?"), (app) => app.help()],
   ]],
 ];
 

@@ -13,12 +13,17 @@ export class Panel {
   }
 
   render() {
+    // Elements are made anew: whoever was at one of them by keyboard stays there.
+    const at = document.activeElement?.closest("#panel") ? document.activeElement.getAttribute("aria-label") : null;
     this.#objects();
     this.#frame();
     this.#marks();
     this.#proposals();
     this.#suggestions();
     this.#problems();
+    if (at && !document.activeElement?.closest("#panel")) {
+      document.querySelector(`#panel [aria-label="${CSS.escape(at)}"]`)?.focus({ preventScroll: true });
+    }
   }
 
   focusName() {
@@ -66,13 +71,12 @@ export class Panel {
   #object(id) {
     const { app } = this;
     const active = id === app.active;
-    const chip = make("button", { class: "chip", type: "button", title: `Make object ${id} active (double-click: another number)` }, String(id));
+    const chip = make("button", { class: "chip", type: "button", title: active ? "Give it another number \u2002 I" : `Make object ${id} active` }, String(id));
     chip.style.background = app.colour(id);
     chip.style.color = inkOn(app.colour(id));
     chip.setAttribute("aria-label", `Make object ${id} active`);
     chip.setAttribute("aria-pressed", String(active));
-    chip.addEventListener("click", () => app.activate(id));
-    chip.addEventListener("dblclick", () => { app.activate(id); this.editId(); });
+    chip.addEventListener("click", () => { if (active) this.editId(); else app.activate(id); });
     const name = make("input", { class: "name", value: app.labelOf(id), placeholder: `object ${id}`, maxLength: 200, spellcheck: false, autocomplete: "off" });
     name.setAttribute("aria-label", `Name of object ${id}`);
     name.addEventListener("focus", () => { this.naming = name; if (!active) app.activate(id); });
@@ -80,9 +84,11 @@ export class Panel {
       if (event.key === "Escape") name.value = app.labelOf(id);
       if (event.key === "Enter" || event.key === "Escape") app.stage.canvas.focus({ preventScroll: true });
     });
+    const clip = app.clip;
     name.addEventListener("blur", () => {
-      this.naming = null;
-      app.setLabel(id, name.value.trim());
+      if (this.naming === name) this.naming = null;
+      // Later: the list is made anew, and what is being clicked now must still be there.
+      setTimeout(() => app.setLabel(id, name.value.trim(), clip));
     });
     const [picture, kind] = KINDS[app.kindOf(id)] ?? [null, ""];
     const more = make("button", { class: "more", type: "button", title: "Remove the object from every frame" }, icon("trash"));

@@ -75,7 +75,7 @@ export class Sidebar {
     const state = stateOf(video);
     button.className = video.unreadable ? "bad" : video.problems.length ? "warn" : state;
     button.querySelector(".id").textContent = video.video_id;
-    const count = video.unreadable ? "unreadable" : video.prompts ? plural(video.objects, "object") : video.suggested ? plural(video.suggested, "suggestion") : "";
+    const count = video.unreadable ? "unreadable" : video.objects ? plural(video.objects, "object") : video.prompts ? "detector" : video.suggested ? plural(video.suggested, "suggestion") : "";
     button.querySelector(".count").textContent = count;
     button.title = [video.video, video.unreadable, ...video.problems].filter(Boolean).join("\n");
     const said = video.unreadable ? "unreadable" : count || "no prompt";

@@ -29,6 +29,10 @@ export class Tools {
       event.preventDefault();
       if (!app.stage.size) return;
       const box = canvas.getBoundingClientRect();
+      if (event.shiftKey) { // browsers turn the wheel sideways then
+        this.resize((event.deltaY || event.deltaX) < 0 ? 1.15 : 1 / 1.15);
+        return;
+      }
       const pixels = event.deltaMode === 1 ? event.deltaY * 16 : event.deltaY;
       const factor = Math.exp(-Math.max(-120, Math.min(120, pixels)) * (event.ctrlKey ? 0.01 : 0.0022));
       app.stage.zoom(factor, event.clientX - box.left, event.clientY - box.top);
