@@ -33,10 +33,10 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
         "DINO's .pth, or .safetensors; may be repeated. Nothing is downloaded by itself",
     )
     group.add_argument(
-        "--detector-classes", type=_classes, metavar="A,B", help="only these, such as person,dog (default: all)"
+        "--detector-classes", type=class_names, metavar="A,B", help="only these, such as person,dog (default: all)"
     )
     group.add_argument(
-        "--detector-score", type=_score, metavar="S", help="least score (default 0.5; for points and boxes 0.01)"
+        "--detector-score", type=score, metavar="S", help="least score (default 0.5; for points and boxes 0.01)"
     )
     group.add_argument("--max-objects", type=_positive, metavar="N", help="at most N per video, best scores first")
     group.add_argument(
@@ -92,14 +92,16 @@ def _urls(args: argparse.Namespace) -> dict[str, str]:
     return urls
 
 
-def _classes(text: str) -> tuple[str, ...]:
+def class_names(text: str) -> tuple[str, ...]:
+    """Classes with commas between them."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of classes such as person,dog")
     return names
 
 
-def _score(text: str) -> float:
+def score(text: str) -> float:
+    """From 0 to 1."""
     number = float(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")

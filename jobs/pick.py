@@ -19,7 +19,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cluster.exit_codes import ExitCode
+from cluster.stores.source import fetch_source
 from jobs.arguments import options
+from jobs.detector_arguments import class_names, score
 from jobs.messages import refuse, say
 from jobs.views.pick.begin import begin
 from jobs.views.pick.manifest_file import ManifestFile
@@ -28,6 +30,7 @@ from jobs.views.pick.proposals import Proposals
 from jobs.views.pick.server import PickServer, is_loopback
 from jobs.views.pick.session import Session
 from stcn_core.detectors import DETECTORS, make_detector
+from stcn_core.detectors.detections import check_classes
 
 EPILOG = "Exit codes: 0 ended by Ctrl-C, 2 bad arguments or manifest, or the port is taken."
 
@@ -44,8 +47,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--to", metavar="JSONL", help="where rows with prompts go (default: the manifest, if it is JSONL)")
     p.add_argument("--prompt-masks", metavar="DIR", help="for a folder or glob: PNGs at DIR/<video_id>/<frame>.png")
     p.add_argument("--proposals", choices=sorted(DETECTORS), help="show what this detector finds, to be clicked")
-    p.add_argument("--detector-weights", metavar="FILE", help="the detector's weights, a local file")
-    p.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="only proposals of these classes")
+    p.add_argument("--detector-weights", metavar="PATH_OR_URL", help="its weights; nothing is downloaded by itself")
+    p.add_argument("--detector-classes", type=class_names, default=(), metavar="A,B", help="only these (default: all)")
+    p.add_argument("--detector-score", type=score, default=0.3, metavar="S", help="least score (default %(default)g)")
     p.add_argument("--device", default="cpu", help="of the detector (default %(default)s)")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine only)")
     p.add_argument("--port", type=_port, default=0, help="0 (the default) takes any free one")
@@ -60,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     videos = OpenVideos(args.input_options)
     try:
         path = begin(args.manifest, args.to, args.input_options, args.prompt_masks, say)
-        session = Session(ManifestFile(path), videos, _proposals(args))
+        session = Session(ManifestFile(path), videos, proposals(args))
         server = PickServer(session, secrets.token_urlsafe(24), args.host, args.port)
     except (ValueError, OSError) as error:  # ManifestError and DetectorError among them
         return refuse(error, ExitCode.BAD_ARGUMENTS)
@@ -80,13 +84,17 @@ def main(argv: list[str] | None = None) -> int:
     return int(ExitCode.DONE)
 
 
-def _proposals(args: argparse.Namespace) -> Proposals | None:
+def proposals(args: argparse.Namespace) -> Proposals | None:
+    """What --proposals asks for, loaded. Raises ValueError (DetectorError among them), OSError."""
     if args.proposals is None:
         return None
     if not args.detector_weights:
-        raise ValueError(f"--proposals {args.proposals} needs --detector-weights FILE")
-    detector = make_detector(args.proposals, args.detector_weights, args.device)
-    return Proposals(args.proposals, detector, tuple(args.classes))
+        raise ValueError(f"--proposals {args.proposals} needs --detector-weights PATH_OR_URL")
+    with TemporaryDirectory(prefix="pick-") as scratch:
+        path = fetch_source(args.detector_weights, Path(scratch), args.input_options)
+        detector = make_detector(args.proposals, path, args.device)
+    check_classes(args.detector_classes, detector.class_names, args.proposals)
+    return Proposals(args.proposals, detector, args.detector_classes, args.detector_score)
 
 
 def _open_browser(address: str, folder: Path) -> None:

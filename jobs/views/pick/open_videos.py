@@ -42,6 +42,7 @@ class OpenVideo:
         self._path: Path | None = None
         self._stream: Iterator[tuple[int, np.ndarray]] | None = None
         self._next = 0
+        self._last: tuple[int, np.ndarray] | None = None
         self._pictures: OrderedDict[int, bytes] = OrderedDict()
         self._masks: dict[str, bytes] = {}
 
@@ -88,7 +89,9 @@ class OpenVideo:
         return self._pictures[frame]
 
     def picture(self, frame: int) -> np.ndarray:
-        """The frame as decoded, uint8 RGB [H, W, 3]."""
+        """The frame as decoded, uint8 RGB [H, W, 3]. Raises VideoError."""
+        if self._last is not None and self._last[0] == frame:
+            return self._last[1]
         for index, picture in self._until(frame, exact=True):
             if index == frame:
                 return picture
@@ -123,7 +126,7 @@ class OpenVideo:
             self._stream = iter(self._decoder.frames(self._path, self.info, None, self._next, None, times=self.times))
         try:
             for index, picture in self._stream:
-                self._next = index + 1
+                self._next, self._last = index + 1, (index, picture)
                 yield index, picture
                 if index >= frame:
                     return

@@ -18,7 +18,7 @@ SURE = 0.5
 class Proposals:
     """Asks the detector, one frame at a time, and remembers what it said. `name` is shown."""
 
-    def __init__(self, name: str, detector: Detector, classes: tuple[str, ...] = (), min_score: float = 0.3):
+    def __init__(self, name: str, detector: Detector, classes: tuple[str, ...] = (), min_score: float = 0.5):
         self.name, self.detector, self.classes, self.min_score = name, detector, classes, min_score
         self._lock = threading.Lock()
         self._found: OrderedDict[tuple[str, int], list[dict[str, Any]]] = OrderedDict()

@@ -8,10 +8,12 @@ import threading
 
 import numpy as np
 import pytest
+from made_detectors import tiny_weights
 from made_pick import TOKEN, Client, read_lines, served, write_rows
 from made_videos import read_number, write_video
 from PIL import Image
 
+from jobs.pick import parser, proposals
 from jobs.views.pick.prompt_items import counts_of
 from jobs.views.pick.proposals import Proposals
 from jobs.views.pick.server import MOST_BODY, PickServer, is_loopback
@@ -284,6 +286,20 @@ def test_proposals_are_asked_for_once(client, server):
     assert client.get("/api/videos/0/frames/3/proposals")["proposals"] == found
     assert server.session.proposals.detector.asked == 1
     assert client.get("/api/manifest")["proposals"] == "finder"
+
+
+def test_proposals_of_a_real_detector(manifest, tmp_path):
+    """Random weights find random things; with a least score of 0 there are some."""
+    weights = tiny_weights(tmp_path, "mask-rcnn")
+    command = ["--manifest", str(manifest), "--proposals", "mask-rcnn", "--detector-weights", str(weights)]
+    with pytest.raises(ValueError, match="cat"):
+        proposals(parser().parse_args([*command, "--detector-classes", "cat"]))
+    chosen = parser().parse_args([*command, "--detector-classes", "dog", "--detector-score", "0"])
+    with served(manifest, proposals(chosen)) as server:
+        client = Client(server)
+        found = client.get("/api/videos/0/frames/3/proposals")["proposals"]
+        assert found and all(one["name"] == "dog" and sum(one["counts"]) == SIZE[0] * SIZE[1] for one in found)
+        assert client.edit(0, {"do": "prompt", "frame": 3, "object_id": 1, "counts": found[0]["counts"]})[0] == 200
 
 
 def test_suggestions_are_shown_filled_in_and_come_back(client, manifest):
