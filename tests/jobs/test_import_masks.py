@@ -1,5 +1,6 @@
 """jobs.import_masks: what becomes of masks of other tools, and of files that are damaged or mean harm."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -27,6 +28,7 @@ from schemas.convert.exchange import ImportSettings
 from schemas.convert.folder import Folder
 from schemas.convert.formats import FORMATS
 from schemas.convert.video import ConvertError
+from stcn_core.masks import MaskScores
 from stcn_core.prompts import read_label_png
 
 HEIGHT, WIDTH = SIZE
@@ -66,8 +68,10 @@ def test_what_is_known_and_what_is_null(tmp_path, place):
     assert video["checkpoint_sha256"] == video["settings_sha256"] == "imported"
     assert video["message"] == "imported from davis"
     unknown = "frames_decoded frames_declared working_width working_height fps duration_s rotation codec source_size"
-    unknown += " source_version source_sha256 seconds_total seconds_final seconds_network device actor"
-    assert [name for name in unknown.split() if video[name] is not None] == []
+    unknown += " source_version source_sha256 seconds_total seconds_fetch seconds_burn_in seconds_final seconds_network"
+    assert {name for name, value in video.items() if value is None} == {*unknown.split(), "device", "actor"}
+    scores = {field.name for field in dataclasses.fields(MaskScores)}
+    assert {name for name in rows[0] if rows[0][name] is None} == {"label", "pts", "time_s", "doubt", *scores}
     assert (track["object_id"], track["n_visible"], track["prompt_frames"], track["area_mean"]) == (3, 4, [], 54)
     assert [(row["frame_index"], row["pts"], row["time_s"], row["score"]) for row in rows] == [
         (n, None, None, 1.0) for n in range(4)
