@@ -85,6 +85,8 @@ class Detectors:
 
 def _fetch(url: str, scratch: Path, options: Mapping) -> Path:
     path = fetch_source(url, scratch, dict(options))
+    if not path.exists():
+        raise FileNotFoundError(f"detector weights {public_url(url)} do not exist")
     if not path.is_file():
         raise OSError(f"detector weights {public_url(url)} are a folder: give the file")
     return path

@@ -8,6 +8,7 @@ import numpy as np
 
 from cluster.failure import BankError, WorkerError
 from cluster.finalise import bank_names
+from cluster.frames.video_error import VideoError
 from cluster.plan import BURN_IN, SEGMENT, Unit, part_id
 from stcn_core.found import Found
 
@@ -59,8 +60,13 @@ def _picture(video: "OpenVideo", frame: int) -> np.ndarray | None:
     frames = video.bench.decoder.frames(
         video.path, video.info, None, frame, frame + 1, 1, seek=video.seekable, times=video.times
     )
-    with contextlib.closing(iter(frames)) as stream:
-        item = next(stream, None)
+    try:
+        with contextlib.closing(iter(frames)) as stream:
+            item = next(stream, None)
+    except VideoError as error:
+        if error.error_class != "zero-frames":
+            raise
+        return None  # beyond the end, or lost to damage
     return None if item is None else item[1]
 
 

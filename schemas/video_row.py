@@ -41,6 +41,6 @@ class VideoRow:
                 found += prompt.max_objects or 1
             elif prompt.finds:
                 named.update(range(prompt.object_id, prompt.object_id + (prompt.max_objects or 1)))
-            else:
+            elif not prompt.absent:
                 named.add(prompt.object_id)
         return len(named) + found

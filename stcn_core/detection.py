@@ -40,7 +40,9 @@ def find_objects(prompts: Sequence[Prompt], around: Surroundings) -> list[Found]
     """
     look = _Looks(around)
     found: list[Found] = []
-    taken = {prompt.object_id for prompt in prompts if not prompt.finds} | _png_labels(prompts, around)
+    # Who is only ever absent starts nowhere: that number must be one of those found.
+    taken = {prompt.object_id for prompt in prompts if not (prompt.finds or prompt.absent)}
+    taken |= _png_labels(prompts, around)
     for prompt in prompts:
         if prompt.finds and prompt.object_id is not None:
             taken.update(range(prompt.object_id, prompt.object_id + (prompt.max_objects or MOST)))
@@ -76,7 +78,7 @@ class _Looks:
         if key != self._key:
             picture = self.around.picture(frame)
             if picture is None:
-                raise NothingFound(f"frame {frame}, where {prompt.detector} should look, does not decode")
+                raise NothingFound(f"frame {frame}, where {prompt.detector} should look, is not there or does not decode")
             detector = self.around.detector(prompt.detector)
             self._last = detector.detect(picture, classes=prompt.classes or (), min_score=score, limit=limit)
             self._key = key
@@ -108,7 +110,7 @@ def _found_by_itself(number: int, prompt: Prompt, look: _Looks) -> list[tuple[in
     if not best[1]:
         kinds = f" of {', '.join(prompt.classes)}" if prompt.classes else ""
         where = f"frame {frames[0]}" if len(frames) == 1 else f"{len(frames)} frames"
-        lost = f" ({missing} of them do not decode)" if missing else ""
+        lost = f" ({missing} of them are not there)" if missing else ""
         score = MIN_SCORE if prompt.min_score is None else prompt.min_score
         raise NothingFound(
             f"prompt {number}: {prompt.detector} finds nothing{kinds} with a score of {score:g} or more "

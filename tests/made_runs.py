@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.config_lock import lock_config
+from cluster.detector_weights import Detectors
 from cluster.finalise import delete_bank, finalise_video
 from cluster.frames.decoder import Decoder
 from cluster.heartbeat import Heartbeat
@@ -26,7 +27,12 @@ def published(storage: Storage) -> OutputState:
 
 
 def run_here(
-    storage: Storage, rows: Sequence[VideoRow], config: RunConfig, scratch: Path, segmenters: Segmenters | None = None
+    storage: Storage,
+    rows: Sequence[VideoRow],
+    config: RunConfig,
+    scratch: Path,
+    segmenters: Segmenters | None = None,
+    detectors: Detectors | None = None,
 ) -> list[Unit]:
     """Does what is still to be done of these rows; returns the units that were worked on."""
     lock_config(storage, config)
@@ -36,7 +42,7 @@ def run_here(
     segmenters = segmenters or StandInSegmenters()
     scratch.mkdir(exist_ok=True)
     segmenters.load(config, "cpu", 1, scratch, {})
-    bench = Workbench(segmenters, Decoder(), config, storage, scratch, "actor-0", 64 << 20)
+    bench = Workbench(segmenters, Decoder(), config, storage, scratch, "actor-0", 64 << 20, detectors=detectors)
     try:
         for unit in todo.work:
             done = annotate_unit(unit, bench, Heartbeat())
