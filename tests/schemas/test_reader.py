@@ -2,6 +2,7 @@
 
 import io
 import random
+import weakref
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from pycocotools import mask as coco
 from rlemasklib import RLEMask
 
 import schemas
-from schemas import masks, metadata, videos
+from schemas import masks, metadata, reader, videos
 
 
 def mask_row(video_id, object_id, frame, mask):
@@ -147,3 +148,56 @@ def test_output_on_memory_storage():
     fs = fsspec.filesystem("memory")
     fs.pipe_file("/reader/out/masks/x.parquet", sink.getvalue())
     assert [frame for frame, _ in schemas.read_masks("memory://reader/out")] == [5]
+
+
+def test_one_segment_of_a_long_video_is_held_at_a_time(tmp_path, monkeypatch):
+    square = np.ones((4, 4), np.uint8)
+    for segment in range(6):
+        frames = range(50 * segment, 50 * segment + 50)
+        rows = [mask_row("a", object_id, frame, square) for object_id in (1, 2) for frame in frames]
+        write_shard(tmp_path / f"masks/{9 - segment}.parquet", rows)  # names do not tell the order
+    live, most = weakref.WeakSet(), []
+
+    class Watched(reader._Group):
+        def __init__(self, table):
+            super().__init__(table)
+            live.add(self)
+            most.append(sum(group.table.num_rows for group in live))
+
+    monkeypatch.setattr(reader, "_Group", Watched)
+    frames = [frame for frame, found in schemas.read_masks(str(tmp_path), "a") if sorted(found) == [1, 2]]
+    assert frames == list(range(300))
+    assert len(most) >= 6 and max(most) <= 200  # one segment has 100 rows; the last one goes when the next has come
+    video = reader.open_masks(str(tmp_path), "a")
+    assert [row.frame for row in video.track(2)] == list(range(300))
+    assert list(video.track(3)) == []
+
+
+def test_segments_whose_frames_overlap_are_merged(tmp_path):
+    square = np.ones((4, 4), np.uint8)
+    write_shard(tmp_path / "masks/x.parquet", [mask_row("a", 1, frame, square) for frame in range(0, 20, 2)])
+    write_shard(tmp_path / "masks/y.parquet", [mask_row("a", 1, frame, square) for frame in range(5, 30, 2)])
+    write_shard(tmp_path / "masks/z.parquet", [mask_row("a", 2, frame, square) for frame in range(3)])
+    found = [(frame, sorted(masks)) for frame, masks in schemas.read_masks(str(tmp_path), "a")]
+    ones, twos = {*range(0, 20, 2), *range(5, 30, 2)}, set(range(3))
+    assert found == [(f, [1] * (f in ones) + [2] * (f in twos)) for f in sorted(ones | twos)]
+
+
+def test_a_filesystem_of_the_callers_own(tmp_path):
+    from fsspec.implementations.dirfs import DirFileSystem
+    from fsspec.implementations.local import LocalFileSystem
+
+    write_shard(tmp_path / "deep/out/masks/x.parquet", [mask_row("a", 1, 5, np.ones((4, 4), np.uint8))])
+    fs = DirFileSystem(str(tmp_path / "deep"), fs=LocalFileSystem())
+    assert [frame for frame, _ in schemas.read_masks("out", filesystem=fs)] == [5]
+
+
+def test_a_shard_that_a_videos_row_names_but_is_gone(tmp_path):
+    write_shard(tmp_path / "masks/x.parquet", [mask_row("a", 1, 5, np.ones((4, 4), np.uint8))])
+    row = {field.name: None for field in videos.SCHEMA} | {"video_id": "a", "status": "done"}
+    row["shards"] = [{"unit_id": name, "rows": 1, "bytes": 1, "sha256": ""} for name in ("x", "gone")]
+    schema = pa.schema([field.with_nullable(True) for field in videos.SCHEMA], videos.SCHEMA.metadata)
+    (tmp_path / "videos").mkdir()
+    pq.write_table(pa.Table.from_pylist([row], schema=schema), tmp_path / "videos" / videos.file_name("a"))
+    with pytest.raises(FileNotFoundError, match=r"masks/gone\.parquet is lost"):
+        list(schemas.read_masks(str(tmp_path), "a"))
