@@ -64,7 +64,10 @@ def video_doubts(numbers: Mapping[str, np.ndarray], video: Mapping[str, Any], ob
 
     area = np.nan_to_num(spread(numbers["area"].astype(float)))
     present = area > 0
-    doubt = np.where(present, np.nan_to_num(spread(numbers["doubt"])), ABSENT_DOUBT * _decay(present))
+    # Outputs of earlier versions and of other programs have no doubt; their score at least gives an order.
+    instead = np.where(numbers["is_prompt"], 0.0, 1 - numbers["score"])
+    told = np.where(np.isnan(numbers["doubt"]), instead, numbers["doubt"])
+    doubt = np.where(present, np.nan_to_num(spread(told)), ABSENT_DOUBT * _decay(present))
     aspect = np.nan_to_num(spread(numbers["bbox_w"] / np.maximum(numbers["bbox_h"], 1)))
     given = np.nan_to_num(spread(numbers["is_prompt"].astype(float))) > 0
     return VideoDoubts(start + stride * np.arange(steps), ids, doubt, area, aspect, present, given)

@@ -13,8 +13,8 @@ def columns(rows: list[tuple], **more: float) -> dict[str, np.ndarray]:
     objects, frames, doubts, areas = (np.array(values) for values in zip(*rows, strict=True))
     side = np.sqrt(areas)
     zeros = np.zeros(len(rows))
-    return {"object_id": objects, "frame_index": frames, "doubt": doubts.astype(float), "area": areas, "bbox_w": side,
-            "bbox_h": side, "is_prompt": zeros.astype(bool), "bbox_x": zeros, "bbox_y": zeros}  # fmt: skip
+    return {"object_id": objects, "frame_index": frames, "doubt": doubts.astype(float), "area": areas,
+            "score": zeros + 0.75, "is_prompt": zeros > 0, "bbox_w": side, "bbox_h": side}  # fmt: skip
 
 
 def doubts_of(doubt: np.ndarray) -> VideoDoubts:
@@ -31,6 +31,11 @@ def test_steps_objects_and_the_doubt_of_what_has_no_mask():
     assert found.doubt[2, 1] == pytest.approx(ABSENT_DOUBT * np.exp(-1 / 25))
     assert found.doubt[99, 1] < 0.02
     assert found.frame_doubt[1] == pytest.approx(np.sqrt((0.75**2 + 0.5**2) / 3))
+
+
+def test_without_a_column_of_doubt_the_score_orders():
+    found = video_doubts(columns([(1, 10, float("nan"), 100), (1, 12, 0.5, 100)]), VIDEO, [1])
+    assert found.doubt[:2, 0].tolist() == [0.25, 0.5]
 
 
 def test_the_peak_comes_first_and_the_next_one_is_another_peak():
