@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_pick import read_lines, served, write_rows
+from made_pick import SIZE, Finder, read_lines, served, square, write_rows
 from made_videos import read_number, write_video
 
+from jobs.views.pick.proposals import Proposals
 from schemas.manifest import parse_manifest
 from stcn_core.prompts import resolve_prompts
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-SIZE = (96, 128)
 WAIT_S = 30
 FIRST = 1000  # what the first frame says
 
@@ -300,6 +300,30 @@ def test_edits_elsewhere_are_taken_over(page):
     write_rows(page.manifest, rows)
     page.driver.execute_script("delete document.hidden")
     page.until(lambda: has(9) and not has(6), "object 9 is not shown")
+
+
+def test_proposals_are_taken_by_click_and_by_key(driver, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    write_video(tmp_path / "a.mp4", numbers(8), size=SIZE)
+    manifest = write_rows(tmp_path / "videos.jsonl", [{"video": "a.mp4"}])
+    with served(manifest, Proposals("finder", Finder())) as server:
+        driver.get(server.address)
+        page = Page(driver)
+        page.until(lambda: "square" in page.text("#proposals"), "no proposal is listed")
+        page.drag((8, 8), click=True)
+        page.until(lambda: "1 object" in page.text("#list"), "the click took nothing")
+        page.keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+        page.shows(2)
+        page.until(lambda: "square" in page.text("#proposals"), "no proposal is listed on frame 2")
+        page.keys("p", Keys.ENTER)
+        page.until(lambda: "2" in page.text("#marks"), "the key took nothing")
+        page.saved()
+        page.shot("proposals")
+        driver.get("about:blank")
+    found = prompts_of(manifest, 0)
+    assert found.object_ids == (1,) and read_row(manifest, 0).label_of(1) == "square"
+    assert all((found.frames[frame].given[1] == square(4, 4)).all() for frame in (0, 2))
 
 
 def test_without_the_token_nothing_is_shown(page, driver):

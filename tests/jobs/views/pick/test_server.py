@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 from made_detectors import tiny_weights
-from made_pick import TOKEN, Client, read_lines, served, write_rows
+from made_pick import SIZE, TOKEN, Client, Finder, read_lines, served, square, write_rows
 from made_videos import read_number, write_video
 from PIL import Image
 
@@ -18,31 +18,7 @@ from jobs.views.pick.prompt_items import counts_of
 from jobs.views.pick.proposals import Proposals
 from jobs.views.pick.server import MOST_BODY, PickServer, is_loopback
 from schemas.manifest import parse_manifest
-from stcn_core.detectors import Detections
 from stcn_core.prompts import resolve_prompts
-
-SIZE = (96, 128)
-
-
-def square(top: int, left: int, side: int = 10) -> np.ndarray:
-    mask = np.zeros(SIZE, np.uint8)
-    mask[top : top + side, left : left + side] = 1
-    return mask
-
-
-class Finder:
-    """A detector that finds a square in every picture, and counts how often it was asked."""
-
-    class_names = ("square",)
-
-    def __init__(self):
-        self.asked = 0
-
-    def detect(self, picture, *, classes=(), min_score=0.5, limit=50):
-        self.asked += 1
-        masks = np.stack([square(4, 4), np.zeros(SIZE, np.uint8)]).astype(np.float16)
-        boxes = np.array([[4, 4, 14, 14], [0, 0, 5, 5]], np.float32)
-        return Detections(masks, boxes, ("square", "nothing"), np.array([0.9, 0.4], np.float32))
 
 
 @pytest.fixture(scope="module")
