@@ -5,6 +5,7 @@ Largest relative differences seen are printed (pytest -s). Relative means to the
 """
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,13 +13,16 @@ import torch
 from made_networks import moving_squares, random_network, square_labels
 from torch import Tensor
 
+from jobs.presets import PRESETS
 from stcn_core import memory
 from stcn_core.aggregate import soft_aggregate
+from stcn_core.burn_in import StcnbufChoice, stcnbuf_order
 from stcn_core.frames import normalise
-from stcn_core.memory import MemoryBank
+from stcn_core.memory import PROMPT_COPY, MemoryBank
 from stcn_core.network import STCN, NetworkConfig
 from stcn_core.offline import OfflineSegmenter
-from stcn_core.prompts import PromptSet
+from stcn_core.online import OnlineSegmenter
+from stcn_core.prompts import FramePrompts, PromptSet
 from stcn_core.propagation import Propagation
 from stcn_core.settings import OfflineSettings
 
@@ -230,3 +234,97 @@ def test_a_whole_video_is_equal(
             decoded = {mask.object_id: mask.decode() for mask in results[number]}
             for k in range(objects):
                 assert np.array_equal(decoded.get(k + 1, np.zeros(size)), expected == k + 1)
+
+
+def stcnbuf_options(passes: int, group: int = 1, **changes: object) -> OfflineSettings:
+    """The preset's settings; passes counts burn-ins."""
+    preset = {name: value for name, value in PRESETS["stcnbuf"].settings.items() if name != "resolution"}
+    preset |= {"burn_in_passes": passes, "group_frames": group, "segment_frames": 100 * group, **changes}
+    return OfflineSettings(**preset)
+
+
+def test_its_defaults_are_a_preset(networks: tuple[STCN, torch.nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass in order (--passes 1): the prompted frame is memorised as given, predicted again and memorised again."""
+    ours, network = networks
+    frames, size, objects, memory_frames = 7, (60, 90), 2, 3
+    shared_draws(monkeypatch, 4)
+    labels, video = square_labels(frames, *size, objects), moving_squares(frames, *size, objects)
+    theirs = eval_network.STCNInference(network, memory_frames, 2, 20, None).eval()
+    # The first frame's key lies in the memory twice, a tie that torch.topk breaks as it happens: other noise instead.
+    first = moving_squares(frames, *size, objects, noise_seed=9)[0]
+    theirs.initialize(first, given_masks(labels[0], objects))
+
+    settings = stcnbuf_options(0, memory_frames=memory_frames)
+    propagation = Propagation(ours, size)
+    mine = OnlineSegmenter(propagation, settings, objects)
+    encode = propagation.encode
+    given = {k: (labels[0] == k + 1).astype(np.uint8) for k in range(objects)}
+    memorise = mine._memorise_given
+    monkeypatch.setattr(mine, "_memorise_given", lambda _, masks: memorise(encode([0], [first]), masks))
+    for number, picture in enumerate(video):
+        expected = theirs.predict_batch(theirs.im_transform(picture)[None])[:, 0]  # [1 + K, h, w]
+        found = mine.step(number, picture, given if number == 0 else None)
+        difference(found, expected, f"frame {number}")
+        assert_labels_equal(found, expected)
+        keys, values = bank_contents(mine.memory)
+        held = theirs.memory_bank.mem_k.shape[2]
+        difference(keys[:, :, :held], theirs.memory_bank.mem_k, "bank keys")
+        difference(values[:, :, :held], theirs.memory_bank.mem_v, "bank values")
+    assert held == memory_frames * propagation.grid[0] * propagation.grid[1] and mine.memory.pinned_frames() == []
+
+
+def test_its_order_with_several_first_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own function, on a video of which it only asks the length and size; numpy's seed is ours."""
+    module = pytest.importorskip("stcnbuf.segment_video")
+
+    class Video:
+        imshape = (40, 60)
+
+        def __init__(self, *_args: object, **_named: object) -> None: ...
+
+        def __len__(self) -> int:
+            return 11
+
+        def resized(self, _shape: tuple[int, int]) -> list[int]:
+            return list(range(11))
+
+    flags = SimpleNamespace(
+        video_path="", constant_framerate=True, resolution=40, permute_frames=True, init_frame="4,2"
+    )
+    monkeypatch.setattr(module, "FLAGS", flags)
+    monkeypatch.setattr(module.framepump, "VideoFrames", Video)
+    monkeypatch.setattr(module.spu, "progressbar", lambda items, **_named: items)
+    for seed, passes, every in ((0, 1, 1), (7, 3, 4), (2**33 + 7, 2, 5)):
+        np.random.seed(seed % 2**32)
+        frames, _, _ = module.get_frames(passes)
+        batches = [frames[start : start + every] for start in range(0, len(frames), every)]
+        assert stcnbuf_order(range(11), [4, 2], passes, every, seed % 2**32) == [batch[-1] for batch in batches]
+        flags.permute_frames = False
+        in_order, _, _ = module.get_frames(passes)
+        assert stcnbuf_order(range(11), [4, 2], passes, 1, seed % 2**32, permute=False) == in_order
+        flags.permute_frames = True
+
+
+def test_masks_on_each_of_several_first_frames() -> None:
+    """What it leaves to the network on all but the first: here each listed frame brings its given masks, and none of
+    them is pinned where the preset says so."""
+    ours, size, objects = random_network(), (32, 48), 2
+    labels, video = square_labels(8, *size, objects), moving_squares(8, *size, objects)
+    given = {n: FramePrompts({k + 1: (labels[n] == k + 1).astype(np.uint8) for k in range(objects)}) for n in (5, 2)}
+    prompts = PromptSet((1, 2), dict(sorted(given.items())))
+    for pin, pinned, in_bank in ((False, [], {2 + PROMPT_COPY, 5 + PROMPT_COPY}), (True, [2, 5], set())):
+        settings = stcnbuf_options(1, pin_prompts=pin, memory_policy="fifo")
+        run = OfflineSegmenter(
+            Propagation(ours, size), settings, prompts, source=size, size=size, video_id="v", visited=10
+        )
+        run.memorise_prompts(lambda frame: video[frame])
+        assert run.memory.pinned_frames() == pinned and set(run.memory.bank_frames()) == in_bank
+        choice = StcnbufChoice(3, 1, 1, [5, 2], True)
+        for frame in range(8):
+            choice.offer(frame)
+        assert list(choice.order())[:2] == [5, 2]
+        visited = list(run.burn_in(choice.order(), lambda frame: video[frame]))
+        assert (visited[:2] == [5, 2]) is not pin and set(range(8)) - set(visited) == set(pinned)
+        results = dict(run.final_pass(enumerate(video)))
+        for frame in (2, 5):  # written as given, either way
+            assert all(np.array_equal(m.decode(), labels[frame] == m.object_id) for m in results[frame])
