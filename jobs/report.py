@@ -110,8 +110,9 @@ def report(args: argparse.Namespace) -> Written:
     for n, row in enumerate(beyond):
         records[index[row["video_id"]]]["part"] = f"{parts_folder}/{n // PER_PART + 1:05d}.js"
     head = run_summary(output, rows, notes)
-    masks = sum(row["mask_rows"] or 0 for row in rows)
     shares = [(needs[row["video_id"]][1], row["mask_rows"] or 0) for row in rows if row["video_id"] in needs]
+    shares = [(share, masks) for share, masks in shares if share is not None]
+    masks = sum(masks for _, masks in shares)
     head |= {
         "videos": records,
         "legend": LEGEND,
