@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cluster.frames.probe import Probe
 from cluster.frames.video import working_size
 from schemas.run_config import RunConfig
+from stcn_core.settings import parse_scales
 
 # Seconds per megapixel and frame of the official layout, one object, bank of 128 frames, on two CPU cores. Only their
 # proportions matter; they are about the same on a GPU and for the small layout.
@@ -41,13 +42,19 @@ def frames_known_or_guessed(probe: Probe, size: int | None) -> int:
     return probe.frames or max(1, (size or 0) // BYTES_PER_FRAME)
 
 
+def runs_of(config: RunConfig) -> float:
+    """How many runs of the network at --resolution the run's scales and mirrored views are worth, by their pixels."""
+    shares = [(scale.resolution / config.resolution) ** 2 for scale in parse_scales(config.scales)] or [1.0]
+    return sum(shares) * (2 if config.flip else 1)
+
+
 def predict(probe: Probe, frames: int, annotated: int, objects: int, config: RunConfig, visited: int | None) -> Cost:
     """frames are decoded, `annotated` of them segmented; visited is the limit per burn-in pass, None for all."""
     pixels = USUAL_PIXELS
     if probe.height and probe.width:
         height, width = working_size(probe.height, probe.width, config.resolution)
         pixels = height * width
-    megapixels = pixels / 1e6
+    megapixels = pixels / 1e6 * runs_of(config)
     value_share = 1 / config.group_frames if config.recent_frames else 0
     frame = DECODE_FRAME + megapixels * (KEY + READ + objects * (DECODER + VALUE * value_share))
     visits = config.burn_in_passes * min(annotated, annotated if visited is None else visited)

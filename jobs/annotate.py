@@ -15,7 +15,7 @@ from cluster.segmenter import StcnSegmenters
 from cluster.stores.source import list_manifest_rows, read_source
 from cluster.stores.video_folder import list_videos
 from cluster.workbench import offline_settings
-from jobs.arguments import options
+from jobs.arguments import not_negative, options, positive, positive_number
 from jobs.detector_arguments import add_detectors, with_detectors
 from jobs.messages import refuse, say
 from jobs.policy_arguments import add_policies
@@ -60,12 +60,12 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     )
     p.add_argument("--checkpoint", default="", help=".pth or .safetensors, path or URL (default: the bundled network)")
     work = p.add_argument_group("work")
-    work.add_argument("--actors", type=_positive, help="default: one per GPU of the cluster, 1 without GPUs")
-    work.add_argument("--threads", type=_positive, help="per actor; default: the cores shared out, 4 beside a GPU")
+    work.add_argument("--actors", type=positive, help="default: one per GPU of the cluster, 1 without GPUs")
+    work.add_argument("--threads", type=positive, help="per actor; default: the cores shared out, 4 beside a GPU")
     work.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     work.add_argument("--address", help="Ray cluster; default: the job's own, a live one here, or a new local one")
     work.add_argument("--only", action="append", metavar="VIDEO_ID", help="just this video (may be repeated)")
-    work.add_argument("--limit", type=_positive, help="just the first N videos of the manifest")
+    work.add_argument("--limit", type=positive, help="just the first N videos of the manifest")
     work.add_argument(
         "--reuse",
         metavar="OUT",
@@ -73,37 +73,35 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     )
     work.add_argument("--retry-failed", nargs="?", const="", metavar="CLASS", help="try failed videos again")
     work.add_argument(
-        "--drain-seconds", type=_not_negative, default=30.0, help="after SIGTERM or Ctrl-C (default %(default)g)"
+        "--drain-seconds", type=not_negative, default=30.0, help="after SIGTERM or Ctrl-C (default %(default)g)"
     )
     work.add_argument(
-        "--job-hours", type=_above_zero, help="drain and stop after so long, exit code 143 (default: never)"
+        "--job-hours", type=positive_number, help="drain and stop after so long, exit code 143 (default: never)"
     )
     work.add_argument(
         "--stall-seconds",
-        type=_above_zero,
+        type=positive_number,
         default=STALL_SECONDS,
         help="end an actor without progress for so long; its video gets a strike (default %(default)g)",
     )
     work.add_argument(
         "--ready-seconds",
-        type=_above_zero,
+        type=positive_number,
         default=900.0,
         help="stop when no actor is ready by then (default %(default)g)",
     )
     work.add_argument("--failed-videos-exit", type=int, default=3, help="exit code with failed videos (default 3)")
-    work.add_argument(
-        "--ram-mib", type=_positive, default=1024, help="burn-in frames in RAM per actor; more go to disk"
-    )
+    work.add_argument("--ram-mib", type=positive, default=1024, help="burn-in frames in RAM per actor; more go to disk")
     work.add_argument("--input-options", type=options, default={}, metavar="JSON", help="fsspec options for reading")
     work.add_argument("--reuse-options", type=options, metavar="JSON", help="of --reuse (default: --output-options)")
     work.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options for writing")
     add_detectors(p)
     masks = p.add_argument_group("settings that change masks (locked by the first run into an output folder)")
     masks.add_argument("--preset", choices=PRESETS, help="a known system's settings (see below)")
-    masks.add_argument("--resolution", type=_positive, default=480, help="shorter side for the network (default 480)")
+    masks.add_argument("--resolution", type=positive, default=480, help="shorter side for the network (default 480)")
     masks.add_argument("--start", type=_frame, help="first frame")
     masks.add_argument("--end", type=_frame, help="frame to stop before")
-    masks.add_argument("--stride", type=_positive, default=1, help="every N-th frame")
+    masks.add_argument("--stride", type=positive, default=1, help="every N-th frame")
     masks.add_argument(
         "--burn-in-passes", type=int, default=default.burn_in_passes, help="0 = a causal run (default 1)"
     )
@@ -252,27 +250,6 @@ def check_ranges(rows: list[VideoRow], config: RunConfig) -> None:
             )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
-
-
-def _above_zero(text: str) -> float:
-    number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
-
-
-def _not_negative(text: str) -> float:
-    number = float(text)
-    if not number >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return number
-
-
 def _frame(text: str) -> int:
     number = int(text)
     if number < 0:
@@ -281,7 +258,7 @@ def _frame(text: str) -> int:
 
 
 def _frames_or_all(text: str) -> int:
-    return 0 if text == "all" else _positive(text)
+    return 0 if text == "all" else positive(text)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,17 @@ def positive_number(text: str) -> float:
     return number
 
 
+def not_negative(text: str) -> float:
+    """A number from 0, such as seconds; inf too."""
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from error
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative" if number < 0 else f"{text} is not a number")
+    return number
+
+
 def positive(text: str) -> int:
     """A whole number from 1."""
     if not text.isdecimal() or int(text) < 1:

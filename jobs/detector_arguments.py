@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from cluster.detector_weights import DetectorWeights, weights_of
+from jobs.arguments import positive
 from schemas.detector_defaults import DetectorDefaults, with_weights
 from schemas.detector_values import as_frames
 from schemas.manifest_values import Wrong
@@ -38,7 +39,7 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--detector-score", type=score, metavar="S", help="least score (default 0.5; for points and boxes 0.01)"
     )
-    group.add_argument("--max-objects", type=_positive, metavar="N", help="at most N per video, best scores first")
+    group.add_argument("--max-objects", type=positive, metavar="N", help="at most N per video, best scores first")
     group.add_argument(
         "--detector-frames",
         type=_frames,
@@ -108,19 +109,12 @@ def score(text: str) -> float:
     return number
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
-
-
 def _frames(text: str) -> dict[str, object]:
     if text == "middle":
         return {"candidates": 1}
     try:
         if text.startswith(EVEN):
-            return {"candidates": _positive(text.removeprefix(EVEN))}
+            return {"candidates": positive(text.removeprefix(EVEN))}
         return {"frames": as_frames(text)}
     except (Wrong, ValueError, argparse.ArgumentTypeError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not middle, 0,50,100 or even:5") from error

@@ -20,6 +20,7 @@ from cluster.exit_codes import ExitCode
 from cluster.frames.prefetch import ahead
 from cluster.frames.video import FrameReader, VideoError, VideoInfo, frame_times, probe_video
 from cluster.stores.source import fetch_source
+from jobs.arguments import positive
 from jobs.views.contact_sheet import ContactSheet
 from jobs.views.overlay import draw_masks
 from jobs.views.place import placed
@@ -46,16 +47,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--video-id", help="which video of OUT (default: the one that it holds)")
     p.add_argument("--to", metavar="MP4", help="write the overlay video here")
     p.add_argument("--contact-sheet", metavar="PNG", help="write a picture with a grid of frames here")
-    p.add_argument("--width", type=_positive, help="width of the overlay video in pixels (default: the video's)")
-    p.add_argument("--columns", type=_positive, default=4, help="of the contact sheet (default %(default)d)")
+    p.add_argument("--width", type=positive, help="width of the overlay video in pixels (default: the video's)")
+    p.add_argument("--columns", type=positive, default=4, help="of the contact sheet (default %(default)d)")
     p.add_argument(
         "--every",
-        type=_positive,
+        type=positive,
         help=f"frames between pictures of the sheet (default: about {DEFAULT_CELLS} pictures)",
     )
     p.add_argument("--start", type=_frame, default=0, help="first frame")
-    p.add_argument("--end", type=_positive, help="frame to stop before")
-    p.add_argument("--stride", type=_positive, default=1, help="every N-th frame; give that of the annotate run")
+    p.add_argument("--end", type=positive, help="frame to stop before")
+    p.add_argument("--stride", type=positive, default=1, help="every N-th frame; give that of the annotate run")
     p.add_argument(
         "--truth", metavar="DIR", help="true masks as in jobs.evaluate, or their folder; drawn as white outlines"
     )
@@ -196,13 +197,6 @@ def render(args: argparse.Namespace, scratch: Path) -> int:
         print(f"wrote {made}")
     print(f"{rendering.drawn} frames drawn, {rendering.with_masks} with masks")
     return ExitCode.DONE
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
-    return value
 
 
 def _frame(text: str) -> int:

@@ -133,3 +133,15 @@ def test_a_split_video_stays_done_when_its_source_is_gone():
     now = make_plan([ROW], stats, stats, CONFIG)
     assert keep_published(now, first, shards, CONFIG) == [replace(unit, row=ROW) for unit in units]
     assert keep_published(now, first, shards - {units[3].unit_id}, CONFIG) == now
+
+
+def test_several_scales_and_mirrored_views_cost_more():
+    probe = Probe(200, 800, 600, 25.0, 8.0, "h264", None)
+
+    def cost(**changes: object) -> float:
+        config = replace(CONFIG, resolution=600, **changes)
+        return sum(
+            unit.cost for unit in make_plan([ROW], {ROW.video: STAT}, {"m.png": STAT}, config, {ROW.video: probe})
+        )
+
+    assert cost() == cost(scales="600") < cost(scales="300,600") < cost(flip=True) < cost(scales="300,600", flip=True)
