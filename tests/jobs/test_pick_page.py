@@ -313,6 +313,7 @@ def test_proposals_are_taken_by_click_and_by_key(driver, tmp_path):
         page.until(lambda: "square" in page.text("#proposals"), "no proposal is listed")
         page.drag((8, 8), click=True)
         page.until(lambda: "1 object" in page.text("#list"), "the click took nothing")
+        assert "All are taken" in page.text("#proposals")
         page.keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
         page.shows(2)
         page.until(lambda: "square" in page.text("#proposals"), "no proposal is listed on frame 2")

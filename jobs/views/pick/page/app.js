@@ -16,6 +16,7 @@ import { Tools } from "./tools.js";
 
 const LOOK_MS = 4000; // between looks at whether the manifest has changed on disk
 const SLOW_MS = 350;
+const TAKEN = 0.7; // overlap with an object's mask from which a proposal counts as taken
 const HINTS = {
   select: "Click an object to make it active · drag to pan · wheel to zoom",
   box: "Drag a box around object {id}",
@@ -34,7 +35,8 @@ class App {
     this.pendingLabels = new Map(); // names of objects that are not drawn yet
     this.layers = new Map(); // id -> Layer of the shown frame
     this.layerOf = new Map(); // id -> the prompt that the layer shows
-    this.proposals = [];
+    this.found = []; // what the detector proposes on the shown frame
+    this.proposals = []; // of these, what is not taken yet
     this.proposalsState = "";
     this.hovered = -1;
     this.hidden = false;
@@ -85,6 +87,7 @@ class App {
     this.frames = null;
     this.clip = null;
     this.shown = null;
+    this.found = this.proposals = [];
     this.#forgetLayers();
     this.stage.clear();
     this.sidebar.select(key);
@@ -156,6 +159,7 @@ class App {
       byId("notice").hidden = true;
       this.shown = wanted;
       this.frames.shown = found.bitmap;
+      this.found = this.proposals = [];
       this.#forgetLayers();
       this.stage.show(found.bitmap, { width: clip.told.width, height: clip.told.height });
       byId("time").textContent = found.seconds === null ? "" : clockTime(found.seconds);
@@ -223,7 +227,7 @@ class App {
       const layer = this.layers.get(id);
       const box = prompt?.box;
       const inside = layer ? layer.mask.has(x, y) : box && x >= box[0] && y >= box[1] && x <= box[0] + box[2] && y <= box[1] + box[3];
-      const area = layer ? layer.mask.area() : box ? box[2] * box[3] : 0;
+      const area = layer ? layer.area() : box ? box[2] * box[3] : 0;
       if (inside && area < least) { best = id; least = area; }
     }
     return best;
@@ -322,7 +326,7 @@ class App {
   // ---- proposals
 
   async #propose() {
-    this.proposals = [];
+    this.found = this.proposals = [];
     this.hovered = -1;
     if (!this.detector) return;
     const clip = this.clip, frame = this.frame;
@@ -332,7 +336,7 @@ class App {
       const found = await api.proposals(clip.key, frame);
       if (clip !== this.clip || frame !== this.shown || frame !== this.frame) return;
       const { width, height } = this.stage.size;
-      this.proposals = found.map((one) => {
+      this.found = found.map((one) => {
         const mask = Mask.fromCounts(one.counts, width, height);
         return { ...one, mask, area: mask.area(), path: mask.outline() };
       });
@@ -341,6 +345,14 @@ class App {
       this.proposalsState = `${error.message} ${error.remedy ?? ""}`;
     }
     this.refresh();
+  }
+
+  #openProposals() {
+    const layers = [...this.layers.values()];
+    const open = this.found.filter((one) => !layers.some((layer) => one.mask.overlap(layer.mask, one.area, layer.area()) > TAKEN));
+    if (open.length !== this.proposals.length) this.hovered = -1;
+    this.proposals = open;
+    if (this.found.length) this.proposalsState = "All are taken.";
   }
 
   hover(index) {
@@ -413,6 +425,7 @@ class App {
 
   refresh() {
     this.overlay.layers();
+    this.#openProposals();
     this.panel.render();
     const marks = this.clip
       ? [...this.clip.framesWithPrompts()].map(([frame, ids]) => ({ frame, colours: ids.map((id) => this.colour(id)) })) : [];
@@ -434,9 +447,10 @@ class App {
 
   #hint() {
     byId("hint").textContent = this.clip ? HINTS[this.tools.name].replace("{id}", this.active) : "";
-    if (this.clip && this.tools.name === "select" && !this.clip.ids.length) {
-      if (this.proposals.length) byId("hint").textContent = "Click a proposal to take it · P and Enter do it by key";
-      else byId("hint").replaceChildren("Start with ", make("kbd", {}, "R"), " box, ", make("kbd", {}, "B"), " brush or ", make("kbd", {}, "G"), " polygon · ", make("kbd", {}, "?"), " lists all keys");
+    if (this.clip && this.tools.name === "select" && this.proposals.length) {
+      byId("hint").textContent = "Click a proposal to take it · P and Enter do it by key · drag to pan";
+    } else if (this.clip && this.tools.name === "select" && !this.clip.ids.length) {
+      byId("hint").replaceChildren("Start with ", make("kbd", {}, "R"), " box, ", make("kbd", {}, "B"), " brush or ", make("kbd", {}, "G"), " polygon · ", make("kbd", {}, "?"), " lists all keys");
     }
   }
 
@@ -448,8 +462,6 @@ class App {
   #forgetLayers() {
     this.layers.clear();
     this.layerOf.clear();
-    this.proposals = [];
-    this.hovered = -1;
   }
 
   #trouble(error) {

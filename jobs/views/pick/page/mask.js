@@ -70,6 +70,18 @@ export class Mask {
     return sum;
   }
 
+  // Intersection over union with another mask, whose areas are known.
+  overlap(other, area, otherArea) {
+    const a = this.bounds, b = other.bounds;
+    if (!a || !b) return 0;
+    const x0 = Math.max(a.x0, b.x0), x1 = Math.min(a.x1, b.x1), y1 = Math.min(a.y1, b.y1);
+    let both = 0;
+    for (let y = Math.max(a.y0, b.y0); y < y1; y++) {
+      for (let i = y * this.width + x0; i < y * this.width + x1; i++) both += this.data[i] & other.data[i];
+    }
+    return both / (area + otherArea - both);
+  }
+
   // All pixels whose centres lie within `radius` of the line from (ax, ay) to (bx, by); returns the box touched.
   stroke(ax, ay, bx, by, radius, value) {
     const dx = bx - ax, dy = by - ay;
@@ -213,6 +225,12 @@ export class Layer {
     this.context.putImageData(image, box.x0, box.y0);
     this.path = null;
     this.box = undefined;
+    this.sum = undefined;
+  }
+
+  area() {
+    this.sum ??= this.mask.area();
+    return this.sum;
   }
 
   // The tightest box around the mask, or null.

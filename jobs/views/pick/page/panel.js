@@ -102,9 +102,9 @@ export class Panel {
   #frame() {
     const { app } = this;
     const here = app.clip?.prompt(app.active, app.frame);
-    byId("absent-text").textContent = `Object ${app.active} is absent here`;
+    byId("absent-text").textContent = `Object ${app.active} absent here`;
     byId("absent").disabled = !app.ready() || app.kindOf(app.active) === "absent" || !app.clip.ids.some((id) => id === app.active);
-    byId("remove-text").textContent = `Remove prompt of object ${app.active}`;
+    byId("remove-text").textContent = `Remove object ${app.active} here`;
     byId("remove").disabled = !here;
     const complete = byId("complete");
     complete.disabled = !app.clip?.framesWithPrompts().has(app.frame);
