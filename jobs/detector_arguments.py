@@ -22,8 +22,8 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--detector",
         choices=DETECTORS,
-        help="finds the objects of videos without prompts; with --prompt-masks or --prompt-boxes: these say which of "
-        "its detections are meant (default: none; for points mask-rcnn)",
+        help="finds the objects of videos without prompts; with --prompt-masks, --prompt-boxes or --detector-matching "
+        "given masks and boxes say which of its detections are meant (default: none; for points mask-rcnn)",
     )
     group.add_argument(
         "--detector-weights",
@@ -68,7 +68,8 @@ def with_detectors(
         min_score=args.detector_score,
         max_objects=args.max_objects,
         matching=args.detector_matching,
-        match_given=args.detector is not None and bool(args.prompt_masks or args.prompt_boxes),
+        match_given=args.detector is not None
+        and bool(args.prompt_masks or args.prompt_boxes or args.detector_matching),
         **args.detector_frames,
     )
     filled = [defaults.fill(row) for row in rows]

@@ -42,7 +42,8 @@ def row(videos: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 T1 = Protocol(
     "stcn-evaluation-t1",
     "DAVIS 2017 val",
-    LAYOUT + ". Make the masks with jobs.annotate --manifest JPEGIMAGES --prompt-masks ANNOTATIONS --preset stcn.",
+    LAYOUT
+    + ". Make the masks with jobs.manifest davis --split val.txt, jobs.annotate --preset stcn --checkpoint stcn.pth.",
     columns=COLUMNS,
     first_objects=True,
     row=row,
@@ -57,7 +58,7 @@ T2 = Protocol(
     "DAVIS 2017, first frame by",
     LAYOUT + ". Make the masks as for stcn-evaluation-t1 and with --detector NAME --detector-weights FILE "
     "--detector-matching nearest: each true first mask's box then chooses a detection (without --detector: the row "
-    "GT). For LOST: --detector lost-crf --detector-frames 0 without --prompt-masks.",
+    "GT). For LOST: --manifest JPEGIMAGES --detector lost-crf --detector-frames 0 instead of that manifest.",
     columns=COLUMNS,
     first_objects=True,
     row=row,
