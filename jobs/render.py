@@ -2,7 +2,8 @@
 
     python -m jobs.render --masks OUT --video a.mp4 --video-id a --to overlay.mp4 --contact-sheet sheet.png
 
-Each object keeps its colour; its id stands in it. With --truth the true outline is drawn in white.
+Each object keeps its colour; its id stands in it. With --truth the true outline is drawn in white. The sound of the
+source is kept. For all videos of a run on one page, see python -m jobs.report.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -21,6 +23,8 @@ from cluster.frames.prefetch import ahead
 from cluster.frames.video import FrameReader, VideoError, VideoInfo, frame_times, probe_video
 from cluster.stores.source import fetch_source
 from jobs.arguments import positive
+from jobs.messages import say
+from jobs.views.audio import AudioTrack
 from jobs.views.contact_sheet import ContactSheet
 from jobs.views.overlay import draw_masks
 from jobs.views.place import placed
@@ -62,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--opacity", type=_share, default=0.4, help="of the tint, 0 to 1 (default %(default)g)")
     p.add_argument("--no-labels", action="store_true", help="do not write the object ids")
+    p.add_argument("--no-audio", action="store_true", help="leave the source's sound out")
     return p
 
 
@@ -181,11 +186,16 @@ def render(args: argparse.Namespace, scratch: Path) -> int:
     title = args.video_id or Path(args.video.rstrip("/")).name
     sheet = ContactSheet(args.columns, title) if args.contact_sheet else None
     if args.to:
+        audio = None if args.no_audio or times is None else _audio(path, args, known, seconds)
         with (
             placed(args.to, ".mp4") as target,
-            VideoFile(target, size, (info.fps or IMAGE_FPS) / args.stride) as video,
+            VideoFile(target, size, (info.fps or IMAGE_FPS) / args.stride, audio) as video,
         ):
             rendering.run(video, sheet, every, cell)
+        if audio is not None:
+            audio.close()
+            if audio.error:
+                say(f"the sound ends early: {audio.error}")
     else:
         rendering.run(None, sheet, every, cell)
     if sheet is not None:
@@ -197,6 +207,18 @@ def render(args: argparse.Namespace, scratch: Path) -> int:
         print(f"wrote {made}")
     print(f"{rendering.drawn} frames drawn, {rendering.with_masks} with masks")
     return ExitCode.DONE
+
+
+def _audio(path: Path, args: argparse.Namespace, frames: int, seconds: Callable[[int], float]) -> AudioTrack | None:
+    """The source's sound over the frames that are drawn; None where it has none."""
+    end = None if args.end is None or args.end >= frames else seconds(args.end)
+    try:
+        return AudioTrack(path, seconds(args.start), end)
+    except LookupError:
+        return None
+    except (OSError, av.FFmpegError) as error:
+        say(f"the sound is left out: {error}")
+        return None
 
 
 def _frame(text: str) -> int:

@@ -206,3 +206,63 @@ def test_times_that_do_not_increase_are_moved_on(tmp_path):
         with pytest.raises(ValueError, match="got"):
             video.add(np.zeros((16, 17, 3), np.uint8), 2)
     assert len(decoded(tmp_path / "a.mp4")[0]) == 5
+
+
+def tone(path, codec: str, frames: int = 90):
+    """A video of 3 s with a tone that begins after 1 s."""
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=30)
+        video.height, video.width, video.pix_fmt = *SIZE, "yuv420p"
+        audio = output.add_stream(codec, rate=48000, layout="mono")
+        made = np.where(np.arange(48000 * 3) < 48000, 0, 8000 * np.sin(np.arange(48000 * 3) * 0.06))
+        resampler = av.AudioResampler(audio.codec_context.format.name, "mono", 48000)
+        for number in range(frames):
+            output.mux(video.encode(av.VideoFrame.from_ndarray(numbered_frame(number, *SIZE), format="rgb24")))
+        for start in range(0, len(made), 1024):
+            part = made[start : start + 1024].astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
+            frame.rate, frame.pts = 48000, start
+            for resampled in resampler.resample(frame):
+                output.mux(audio.encode(resampled))
+        output.mux(video.encode())
+        output.mux(audio.encode())
+    return path
+
+
+def heard(path) -> tuple[str, float, float]:
+    """(codec, when the tone begins, when the sound ends) in seconds of the file's own time."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        parts = [
+            (float(f.pts * stream.time_base), f.to_ndarray().astype(float), f.rate) for f in container.decode(stream)
+        ]
+    loud = [(at, np.abs(samples).max()) for at, samples, _ in parts]
+    level = 0.5 * max(volume for _, volume in loud)
+    return stream.codec_context.name, next(at for at, volume in loud if volume > level), parts[-1][0]
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("aac", "mp4"), ("pcm_s16le", "mkv")])
+def test_the_sound_is_kept_in_time(tmp_path, codec: str, suffix: str):
+    video = tone(tmp_path / f"a.{suffix}", codec)
+    write_masks(tmp_path / "out", {frame: {1: square(frame % 40)} for frame in range(5)})
+    common = ["--masks", str(tmp_path / "out"), "--video", str(video), "--to", str(tmp_path / "b.mp4")]
+    assert main(common) == 0
+    name, begins, ends = heard(tmp_path / "b.mp4")
+    assert name == "aac" and abs(begins - 1.0) < 0.08 and abs(ends - 3.0) < 0.1
+    assert main([*common, "--start", "15", "--end", "60"]) == 0
+    _, begins, ends = heard(tmp_path / "b.mp4")
+    with av.open(str(tmp_path / "b.mp4")) as container:  # the tone begins half a second after the first picture
+        first = next(container.decode(container.streams.video[0])).time
+    assert abs(begins - first - 0.5) < 0.08 and abs(ends - first - 1.5) < 0.1
+    assert main([*common, "--no-audio"]) == 0
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert not container.streams.audio
+
+
+def test_broken_sound_costs_no_picture(tmp_path, capsys):
+    video = tone(tmp_path / "a.mkv", "pcm_s16le")
+    write_masks(tmp_path / "out", {0: {1: square(0)}})
+    data = bytearray(video.read_bytes())
+    video.write_bytes(data[: len(data) // 2])  # breaks off in the middle
+    assert main(["--masks", str(tmp_path / "out"), "--video", str(video), "--to", str(tmp_path / "b.mp4")]) == 0
+    assert "frames drawn" in capsys.readouterr().out

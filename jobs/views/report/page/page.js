@@ -50,7 +50,7 @@ function head() {
     [short(t.frames), "frames annotated", ""],
     [short(t.masks), "masks", ""],
     [whole(t.objects), "objects", ""],
-    t.hours ? [t.hours < 1 ? span(t.hours * 3600) : t.hours.toFixed(1) + " h", "of video", ""] : null,
+    t.hours ? [t.hours < 1 ? span(t.hours * 3600) : t.hours.toFixed(1) + " h", "of video files", ""] : null,
     [bytes(t.bytes), "of masks", ""],
     [HEAD.doubtful === null ? "–" : percent(HEAD.doubtful), "of masks doubtful", HEAD.doubtful > 0.2 ? "warn" : ""],
   ];
@@ -87,7 +87,7 @@ function pace() {
   const fact = (value, text) => facts.append(make("p", {}, make("b", {}, value), " " + text));
   if (rate) fact(rate.toFixed(rate < 10 ? 2 : 1) + " frames/s", "per actor, over all its time");
   if (seconds.total) fact(span(seconds.total), "of actors' time in all");
-  if (run) fact(`${run.frames_per_second ? run.frames_per_second.toFixed(2) : "–"} frames/s`, `in the last run (${whole(run.frames_now)} frames, ${whole(run.actors)} actors, ${span(run.seconds)}, start-up included)`);
+  if (run) fact(`${run.frames_per_second ? run.frames_per_second.toFixed(2) : "–"} frames/s`, `in the last run (${whole(run.frames_now)} frames, ${whole(run.actors)} actor${run.actors === 1 ? "" : "s"}, ${span(run.seconds)}, start-up included)`);
   if (devices.length) fact(devices.join(", "), "");
   if (HEAD.retried || HEAD.lost) fact(whole(HEAD.retried + HEAD.lost), `attempts repeated (${whole(HEAD.retried)} after a failure, ${whole(HEAD.lost)} lost with their machine)`);
   box.append(facts);
@@ -152,7 +152,7 @@ function card(index) {
   ];
   const facts = video.status === "failed" ? "" : [
     `${whole(video.frames)} frames`, `${whole(video.objects)} object${video.objects === 1 ? "" : "s"}`, `${video.width}×${video.height}`,
-    video.fps ? `${+video.fps.toFixed(2)} fps` : "images", video.stride > 1 ? `every ${video.stride}th frame` : null,
+    video.fps ? `${+video.fps.toFixed(2)} fps` : "images", video.stride > 1 ? `stride ${video.stride}` : null,
     video.seconds ? `${(video.frames / video.seconds).toFixed(1)} frames/s` : null,
   ].filter(Boolean).join("  ·  ");
   const item = make("li", { class: "video" + (video.status === "failed" ? " short" : ""), tabIndex: -1 },
