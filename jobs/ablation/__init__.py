@@ -1,0 +1,1 @@
+"""What jobs.ablate is made of: clips, cells, the measurement, and what is said of it."""

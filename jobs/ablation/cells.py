@@ -1,0 +1,85 @@
+"""The grid: one factor at a time from a base, eviction x bank, gate x passes, and causal runs of equal banks."""
+
+from dataclasses import dataclass, replace
+
+from stcn_core.settings import OfflineSettings
+
+BASE, CAUSAL = "base", "causal"
+BANKS = (5, 10, 20, 50, 128)
+BANK = 20  # of the base: the largest one that the short clips can fill by memorising every fifth frame
+EVICTIONS = ("reservoir", "random-frame", "random-token")
+GATES = {
+    "confidence": {"confidence_gate": 0.8},
+    "agreement": {"burn_in_gate": "agreement"},
+    "two-way": {"burn_in_gate": "two-way"},
+    "outward": {"burn_in_gate": "outward"},
+    "relabel": {"burn_in_gate": "relabel"},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Settings with a name. factor: the heading it is listed under; headline: measured first, and with several
+    seeds."""
+
+    name: str
+    factor: str
+    settings: OfflineSettings
+    headline: bool = False
+
+    @property
+    def causal(self) -> bool:
+        return not self.settings.burn_in_passes
+
+    @property
+    def random(self) -> bool:
+        """Whether another seed gives other masks."""
+        return not self.causal or self.settings.memory_policy not in ("fifo", "unbounded")
+
+
+def grid() -> list[Cell]:
+    """All cells, at most 60, the headline ones first."""
+    base = OfflineSettings(memory_frames=BANK)
+    causal = replace(base, burn_in_passes=0)
+    found = [Cell(BASE, "base", base, True), Cell(CAUSAL, "bank, causal", causal, True)]
+
+    def add(name: str, factor: str, start: OfflineSettings = base, headline: bool = False, **changes: object) -> None:
+        found.append(Cell(name, factor, replace(start, **changes), headline))
+
+    for bank in BANKS:
+        if bank != BANK:
+            add(f"bank-{bank}", "bank", memory_frames=bank, headline=bank in (5, 50))
+            add(f"causal-bank-{bank}", "bank, causal", causal, memory_frames=bank, headline=bank in (5, 50))
+    add("causal-ring-0", "causal policy", causal, recent_frames=0)
+    add("causal-ring-4", "causal policy", causal, recent_frames=4)
+    add("causal-last", "causal policy", causal, recent_frames=1, include_last=True)
+    add("causal-every-1", "causal policy", causal, memory_every=1)
+    add("causal-every-25", "causal policy", causal, memory_every=25)
+    add("causal-reservoir", "causal policy", causal, memory_policy="reservoir")
+    add("causal-random-frame", "causal policy", causal, memory_policy="random-frame")
+    add("causal-unpinned", "causal policy", causal, pin_prompts=False)
+    add("causal-confidence", "causal policy", causal, **GATES["confidence"])
+    add("causal-adaptive", "causal policy", causal, admission="adaptive")
+    for name, change in GATES.items():
+        add(f"gate-{name}", "gate", headline=name in ("outward", "two-way"), **change)
+    add("gate-outward-relabel", "gate", burn_in_gate="outward,relabel", headline=True)
+    add("gate-outward-two-way", "gate", burn_in_gate="outward,two-way")
+    add("gate-outward-two-way-relabel", "gate", burn_in_gate="outward,two-way,relabel")
+    add("passes-2", "passes", burn_in_passes=2)
+    for name, change in GATES.items():
+        add(f"gate-{name}-passes-2", "gate x passes", burn_in_passes=2, **change)
+    add("gate-restart-passes-2", "gate x passes", burn_in_passes=2, burn_in_gate="restart")
+    add("gate-outward-restart-passes-2", "gate x passes", burn_in_passes=2, burn_in_gate="outward,restart")
+    for times in (1, 2, 8):
+        add(f"burn-in-{times}x", "burn-in frames", burn_in_frames=times * BANK)
+    for policy in EVICTIONS:
+        add(policy, "eviction", memory_policy=policy)
+        for bank in (5, 50):
+            add(f"{policy}-bank-{bank}", "eviction x bank", memory_policy=policy, memory_frames=bank)
+    add("unpinned", "pinning", pin_prompts=False)
+    add("own-slot", "own slot", exclude_own=False)
+    for ring in (0, 1, 4):
+        add(f"ring-{ring}", "ring", recent_frames=ring)
+    add("group-1", "group", group_frames=1)
+    add("group-10", "group", group_frames=10)
+    return found
