@@ -27,6 +27,7 @@ from jobs.views.pick.begin import begin
 from jobs.views.pick.manifest_file import ManifestFile
 from jobs.views.pick.open_videos import OpenVideos
 from jobs.views.pick.proposals import Proposals
+from jobs.views.pick.run_masks import RunMasks
 from jobs.views.pick.server import PickServer, is_loopback
 from jobs.views.pick.session import Session
 from stcn_core.detectors import DETECTORS, make_detector
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--manifest", required=True, help="JSONL, CSV or Parquet, a folder or glob of videos; path or URL")
     p.add_argument("--to", metavar="JSONL", help="where rows with prompts go (default: the manifest, if it is JSONL)")
     p.add_argument("--prompt-masks", metavar="DIR", help="for a folder or glob: PNGs at DIR/<video_id>/<frame>.png")
+    p.add_argument("--masks", metavar="OUT", help="show the masks of this annotate run, to be taken and corrected")
     p.add_argument("--proposals", choices=sorted(DETECTORS), help="show what this detector finds, to be clicked")
     p.add_argument("--detector-weights", metavar="PATH_OR_URL", help="its weights; nothing is downloaded by itself")
     p.add_argument("--detector-classes", type=class_names, default=(), metavar="A,B", help="only these (default: all)")
@@ -55,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--port", type=_port, default=0, help="0 (the default) takes any free one")
     p.add_argument("--open", action="store_true", help="open the page in this machine's browser")
     p.add_argument("--input-options", type=options, default={}, metavar="JSON", help="fsspec options of the videos")
+    p.add_argument("--output-options", type=options, default={}, metavar="JSON", help="fsspec options of --masks")
     return p
 
 
@@ -64,7 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     videos = OpenVideos(args.input_options)
     try:
         path = begin(args.manifest, args.to, args.input_options, args.prompt_masks, say)
-        session = Session(ManifestFile(path), videos, proposals(args))
+        masks = RunMasks(args.masks, args.output_options) if args.masks else None
+        session = Session(ManifestFile(path), videos, proposals(args), masks)
         server = PickServer(session, secrets.token_urlsafe(24), args.host, args.port)
     except (ValueError, OSError) as error:  # ManifestError and DetectorError among them
         return refuse(error, ExitCode.BAD_ARGUMENTS)

@@ -13,6 +13,7 @@ import numpy as np
 from jobs.views.pick.manifest_file import ManifestFile
 from jobs.views.pick.open_videos import OpenVideos
 from jobs.views.pick.proposals import Proposals
+from jobs.views.pick.run_masks import RunMasks
 from jobs.views.pick.server import PickServer
 from jobs.views.pick.session import Session
 from stcn_core.detectors import Detections
@@ -55,9 +56,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def served(manifest: Path, proposals: Proposals | None = None) -> Iterator[PickServer]:
+def served(manifest: Path, proposals: Proposals | None = None, masks: RunMasks | None = None) -> Iterator[PickServer]:
     """The server of a manifest, answering in threads of its own."""
-    session = Session(ManifestFile(manifest), OpenVideos(), proposals)
+    session = Session(ManifestFile(manifest), OpenVideos(), proposals, masks)
     server = PickServer(session, TOKEN)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -102,8 +102,7 @@ def _items(position: int, record: Any, base: str, size: tuple, frame_at: Callabl
     extra = {key: value for key, value in record.items() if key not in (*PLACES, *KINDS, "object_id", "complete")}
     if is_unfilled(record):
         frame = frame_at(as_time(given["time"])) if "time" in given else as_whole(given.get("frame"), 0, "")
-        text = said if isinstance(said, str) else ", ".join(f"{key} {value}" for key, value in dict(said).items())
-        return [Item(position, frame, given.get("object_id"), "suggested", message=text, extra=extra)]
+        return [Item(position, frame, given.get("object_id"), "suggested", message=_reason(said), extra=extra)]
     prompt, wrongs = read_prompt(given, base)
     if prompt is None:
         where, (reason, remedy) = wrongs[0]
@@ -143,6 +142,14 @@ def _png_masks(prompt: Prompt, size: tuple[int, int], load: Callable[[str], byte
     if len(present) > 1:
         raise PromptError(f"mask {name} has the labels {present}, but not {prompt.object_id}")
     return {prompt.object_id: labels != 0}
+
+
+def _reason(said: Any) -> str:
+    """Why jobs.review suggests a frame, in words."""
+    if not isinstance(said, Mapping):
+        return str(said)
+    doubt = [f"doubt {said['doubt']:.2f}"] if isinstance(said.get("doubt"), int | float) else []
+    return ", ".join(doubt + (["no mask was found"] if said.get("no_mask") else [])) or _described(said)
 
 
 def _described(record: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from jobs.views.pick.manifest_file import Conflict, Gone, ManifestFile, PickRow
 from jobs.views.pick.open_videos import OpenVideo, OpenVideos
 from jobs.views.pick.prompt_items import Item, read_items, rle_record, row_labels
 from jobs.views.pick.proposals import Proposals
+from jobs.views.pick.run_masks import RunMasks
 from schemas.detector_values import as_points
 from schemas.manifest import ManifestError
 from schemas.manifest_rows import is_unfilled
@@ -40,8 +41,14 @@ class Refused(Exception):
 class Session:
     """One manifest at work, for any number of threads. Every method raises Refused, with what the page shows."""
 
-    def __init__(self, manifest: ManifestFile, videos: OpenVideos, proposals: Proposals | None = None):
-        self.manifest, self.videos, self.proposals = manifest, videos, proposals
+    def __init__(
+        self,
+        manifest: ManifestFile,
+        videos: OpenVideos,
+        proposals: Proposals | None = None,
+        masks: RunMasks | None = None,
+    ):
+        self.manifest, self.videos, self.proposals, self.masks = manifest, videos, proposals, masks
         self._lock = threading.Lock()
         self._items: OrderedDict[tuple[int, str], list[Item]] = OrderedDict()
         self._unreadable: dict[int, str] = {}
@@ -61,7 +68,7 @@ class Session:
             complaint = str(error)
         return {
             "manifest": str(self.manifest.path),
-            "proposals": self.proposals.name if self.proposals else None,
+            "proposals": ", ".join(source.name for source in (self.masks, self.proposals) if source) or None,
             "complaint": complaint,
             "videos": [self._summary(row) for row in self.manifest.rows()],
         }
@@ -94,17 +101,25 @@ class Session:
             return video.jpeg(frame), video.time_of(frame)
 
     def propose(self, key: int, frame: int) -> list[dict[str, Any]]:
-        """The detector's proposals; empty where there is no detector."""
-        if self.proposals is None:
-            return []
+        """The masks of the earlier run and the detector's proposals, where there are these."""
+        found: list[dict[str, Any]] = []
         with _refusing():
             row = self.manifest.row(key)
+            if self.masks is not None:
+                with self._opened(row) as video:
+                    size = video.size
+                try:
+                    found += self.masks.on(row.video_id, frame, size)
+                except ValueError as error:
+                    raise Refused(422, str(error), "give the output folder of a run of these videos") from error
 
             def picture():
                 with self._opened(row) as video:
                     return video.picture(frame)
 
-            return self.proposals.on(row.video, frame, picture)
+            if self.proposals is not None:
+                found += self.proposals.on(row.video, frame, picture)
+        return found
 
     def edit(self, key: int, request: Mapping[str, Any]) -> dict[str, Any]:
         """Does one edit and saves it. request: `revision`, `do`, and what that needs (see `_edit`)."""

@@ -338,7 +338,8 @@ class App {
       const { width, height } = this.stage.size;
       this.found = found.map((one) => {
         const mask = Mask.fromCounts(one.counts, width, height);
-        return { ...one, mask, area: mask.area(), path: mask.outline() };
+        const title = one.object_id ? `${one.object_id} ${this.labelOf(one.object_id) || one.name}`.trim() : one.name;
+        return { ...one, title, mask, area: mask.area(), path: mask.outline() };
       });
       this.proposalsState = "Nothing found on this frame.";
     } catch (error) {
@@ -365,10 +366,10 @@ class App {
   accept(index) {
     const proposal = this.proposals[index];
     if (!proposal || !this.ready()) return;
-    const id = this.targetForNew();
+    const id = proposal.object_id ?? this.targetForNew();
     this.clip.setPrompt(id, this.frame, { kind: "mask", counts: proposal.counts });
     this.#drawn(id);
-    if (!this.labelOf(id)) this.setLabel(id, proposal.name);
+    if (!this.labelOf(id) && proposal.name) this.setLabel(id, proposal.name);
     this.hover(-1);
   }
 

@@ -97,17 +97,20 @@ export class Overlay {
   }
 
   #proposals(context, tags) {
-    this.app.proposals.forEach((proposal, index) => {
-      const on = index === this.app.hovered;
+    const { app } = this;
+    app.proposals.forEach((proposal, index) => {
+      const on = index === app.hovered;
+      // Masks of an earlier run have the colours of their objects.
+      const colour = proposal.object_id ? app.colour(proposal.object_id) : "#ffffff";
       if (on) {
-        const layer = (proposal.layer ??= new Layer(proposal.mask, "#ffffff"));
+        const layer = (proposal.layer ??= new Layer(proposal.mask, colour));
         context.globalAlpha = 0.3;
         context.drawImage(layer.canvas, 0, 0);
         context.globalAlpha = 1;
         const box = layer.tight();
-        if (box) tags.push([box.x0, box.y0, `${proposal.name} ${proposal.score.toFixed(2)}`, "#ffffff"]);
+        if (box) tags.push([box.x0, box.y0, `${proposal.title} ${proposal.score.toFixed(2)}`, colour]);
       }
-      if (on || this.app.tools.name === "select") strokeTwice(context, this.app.stage, proposal.path, on ? "#ffffff" : "rgba(255, 255, 255, 0.75)", on ? 2.2 : 1.2, on ? [] : [4, 4]);
+      if (on || app.tools.name === "select") strokeTwice(context, app.stage, proposal.path, colour, on ? 2.2 : 1.3, on ? [] : [4, 4]);
     });
   }
 

@@ -135,8 +135,8 @@ export class Panel {
     byId("proposals-name").textContent = `by ${app.detector}`;
     byId("proposals").replaceChildren(...app.proposals.map((proposal, index) => {
       const button = make("button", { type: "button", class: index === app.hovered ? "on" : "" },
-        make("span", {}, proposal.name), make("span", { class: "score" }, proposal.score.toFixed(2)));
-      button.setAttribute("aria-label", `Take proposal ${proposal.name}, score ${proposal.score.toFixed(2)}`);
+        make("span", {}, proposal.title), make("span", { class: "score" }, proposal.score.toFixed(2)));
+      button.setAttribute("aria-label", `Take proposal ${proposal.title}, score ${proposal.score.toFixed(2)}`);
       button.addEventListener("click", () => app.accept(index));
       button.addEventListener("pointerenter", () => app.hover(index));
       return make("li", {}, button);

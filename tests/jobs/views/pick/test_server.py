@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 from made_detectors import tiny_weights
+from made_export import Clip, write_clips
 from made_pick import SIZE, TOKEN, Client, Finder, read_lines, served, square, write_rows
 from made_videos import read_number, write_video
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL import Image
 from jobs.pick import parser, proposals
 from jobs.views.pick.prompt_items import counts_of
 from jobs.views.pick.proposals import Proposals
+from jobs.views.pick.run_masks import RunMasks
 from jobs.views.pick.server import MOST_BODY, PickServer, is_loopback
 from schemas.manifest import parse_manifest
 from stcn_core.prompts import resolve_prompts
@@ -276,6 +278,27 @@ def test_proposals_of_a_real_detector(manifest, tmp_path):
         found = client.get("/api/videos/0/frames/3/proposals")["proposals"]
         assert found and all(one["name"] == "dog" and sum(one["counts"]) == SIZE[0] * SIZE[1] for one in found)
         assert client.edit(0, {"do": "prompt", "frame": 3, "object_id": 1, "counts": found[0]["counts"]})[0] == 200
+
+
+def test_masks_of_an_earlier_run_are_there_to_be_taken(manifest, tmp_path):
+    masks = {frame: {object_id: square(8 * object_id, frame) for object_id in (1, 2)} for frame in (3, 4)}
+    write_clips(tmp_path / "out", [Clip("a", range(5), masks, {1: "dog", 2: None}, 40, size=SIZE)])
+    with served(manifest, masks=RunMasks(str(tmp_path / "out"))) as server:
+        client = Client(server)
+        found = client.get("/api/videos/0/frames/4/proposals")["proposals"]
+        assert [(one["object_id"], one["name"]) for one in found] == [(1, "dog"), (2, "")]
+        assert found[1]["counts"] == list(counts_of(square(16, 4))) and found[1]["box"] == [4, 16, 10, 10]
+        assert client.get("/api/videos/0/frames/5/proposals")["proposals"] == []
+        assert client.get("/api/videos/1/frames/4/proposals")["proposals"] == []
+        # A run of other videos under the same name.
+        write_clips(
+            tmp_path / "other", [Clip("a", range(5), {4: {1: square(1, 1)[:50]}}, {1: None}, 40, size=(50, 128))]
+        )
+        server.session.masks = RunMasks(str(tmp_path / "other"))
+        status, _, data = client.ask("/api/videos/0/frames/4/proposals")
+        assert status == 422 and b"128x50" in data
+    with pytest.raises(FileNotFoundError, match="holds no masks"):
+        RunMasks(str(tmp_path / "none"))
 
 
 def test_suggestions_are_shown_filled_in_and_come_back(client, manifest):
