@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from cluster.exit_codes import ExitCode
@@ -38,7 +39,7 @@ from schemas.convert.folder import Folder
 from schemas.convert.formats import FORMATS, described
 from schemas.convert.video import ConvertError, FoundVideo
 from schemas.urls import public_url
-from stcn_core.prompts import read_label_png
+from stcn_core.prompts import PromptError, fit_labels, read_label_png
 
 EPILOG = f"""
 The formats:
@@ -101,7 +102,7 @@ def import_masks(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     fs, root = connect(args.source, args.from_options)
     sources = Sources(args.videos, args.input_options, scratch)
     settings = ImportSettings(
-        read_labels=read_label_png,
+        read_labels=read_labels,
         frames=args.frames,
         images=sources.images,
         first_frame=args.first_frame,
@@ -128,6 +129,19 @@ def import_masks(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "frames_without_word": made.unnamed,
         "without_source": [v.video_id for v in videos if args.videos and sources.source(v.video_id) is None],
     }
+
+
+def read_labels(data: bytes, name: str, size: tuple[int, int] | None) -> np.ndarray:
+    """uint8 [H, W] of a PNG; of `size` where it is given (a mask may be one pixel off). Raises ConvertError."""
+    try:
+        labels = read_label_png(data, name)
+    except PromptError as error:
+        raise ConvertError(str(error)) from error
+    try:
+        return labels if size is None else fit_labels(labels, size, name)
+    except PromptError as error:
+        shown = f"{labels.shape[1]}x{labels.shape[0]}, the first one {size[1]}x{size[0]}"
+        raise ConvertError(f"{name} is {shown}: all masks of a video must have one size") from error
 
 
 class Sources:

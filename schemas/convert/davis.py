@@ -110,15 +110,22 @@ def _write(rows: Sequence[MaskRow], size: tuple[int, int], losses: Losses, file:
 
 
 def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
-    """Videos in DIR/Annotations/480p, DIR/Annotations or DIR itself, one folder each. Raises ConvertError."""
+    """Videos in DIR/Annotations/480p, DIR/Annotations or DIR itself, a folder <video> or <video>/masks each.
+
+    Raises ConvertError.
+    """
     if folder.is_file():
         raise ConvertError(f"{folder.shown} is a file: give the folder with the videos' folders of PNGs")
     for place in PLACES:
-        paths = [f"{place}/{name}".lstrip("/") for name in folder.entries(place)[1]]
-        videos = [(path, names) for path in paths if (names := _pngs(folder, path))]
+        videos = []
+        for name in folder.entries(place)[1]:
+            path = f"{place}/{name}".lstrip("/")
+            path, names = next(((p, names) for p in (path, f"{path}/masks") if (names := _pngs(folder, p))), ("", []))
+            if names:
+                videos.append((video_id_of(name), path, names))
         if videos:
-            for path, names in videos:
-                yield _video(folder, path, video_id_of(path.rpartition("/")[2]), names, settings)
+            for video_id, path, names in videos:
+                yield _video(folder, path, video_id, names, settings)
             return
     names = _pngs(folder, "")
     if not names:
@@ -137,14 +144,11 @@ def _video(folder: Folder, path: str, video_id: str, names: list[str], settings:
     frames, remembered, order = placed(list(images.values()), settings.frames, settings.images(video_id), where)
     by_frame = {frame: f"{path}/{names[place]}".lstrip("/") for frame, place in zip(frames, order, strict=True)}
     first = next(iter(by_frame.values()))
-    size = checked_size(*settings.read_labels(folder.read(first), folder.url(first)).shape, folder.url(first))
+    size = checked_size(*settings.read_labels(folder.read(first), folder.url(first), None).shape, folder.url(first))
 
     def masks() -> Iterator[FoundMask]:
         for frame, file in by_frame.items():
-            labels = settings.read_labels(folder.read(file), folder.url(file))
-            if labels.shape != size:
-                shown = f"{labels.shape[1]}x{labels.shape[0]}, {folder.url(first)} {size[1]}x{size[0]}"
-                raise ConvertError(f"{folder.url(file)} is {shown}: all masks of a video must have one size")
+            labels = settings.read_labels(folder.read(file), folder.url(file), size)
             for object_id in np.flatnonzero(np.bincount(labels.ravel())).tolist():
                 if object_id:
                     mask = RLEMask.from_array((labels == object_id).astype(np.uint8))

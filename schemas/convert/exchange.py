@@ -27,14 +27,15 @@ class ExportSettings:
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """read_labels: (bytes of a PNG, its name for messages) -> uint8 [H, W] of object ids.
+    """read_labels: (bytes of a PNG, its name for messages, size [H, W] or None for its own) -> uint8 [H, W] of object
+    ids; it raises ValueError for what is no mask, or not of that size.
 
     frames: number (an image's name holds its index), order, or None for number where all names have one. images: video
     id -> its source's image files in order, None where they are not known. first_frame and stride: of formats that do
     not say which frames their masks are of. files: pattern of the names of the files to read.
     """
 
-    read_labels: Callable[[bytes, str], np.ndarray]
+    read_labels: Callable[[bytes, str, tuple[int, int] | None], np.ndarray]
     frames: str | None = None
     images: Callable[[str], Sequence[str] | None] = field(default=lambda _video_id: None)
     first_frame: int = 0

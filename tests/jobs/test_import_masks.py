@@ -19,6 +19,7 @@ from jobs.annotate import main as annotate
 from jobs.compact import main as compact
 from jobs.export import main as export
 from jobs.import_masks import main as import_masks
+from jobs.import_masks import read_labels
 from jobs.render import main as render
 from jobs.status import main as status
 from jobs.verify import main as verify
@@ -29,7 +30,6 @@ from schemas.convert.folder import Folder
 from schemas.convert.formats import FORMATS
 from schemas.convert.video import ConvertError
 from stcn_core.masks import MaskScores
-from stcn_core.prompts import read_label_png
 
 HEIGHT, WIDTH = SIZE
 
@@ -59,9 +59,9 @@ def table(out: Path, name: str) -> list[dict]:
     return [row for file in sorted((out / name).glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
 
 
-@pytest.mark.parametrize("place", ["", "Annotations", "Annotations/480p"])
+@pytest.mark.parametrize("place", ["a", "a/masks", "Annotations/a", "Annotations/480p/a"])
 def test_what_is_known_and_what_is_null(tmp_path, place):
-    write_davis(tmp_path / "in" / place / "a", {f"{n:05d}": 3 * block(n, n) for n in range(4)})
+    write_davis(tmp_path / "in" / place, {f"{n:05d}": 3 * block(n, n) for n in range(4)})
     assert run_import(tmp_path / "in", "davis", tmp_path / "out") == 0
     (video,), (track,), rows = (table(tmp_path / "out", name) for name in ("videos", "tracks", "masks"))
     assert (video["video_id"], video["status"], video["frames_annotated"], video["width"]) == ("a", "done", 4, WIDTH)
@@ -276,7 +276,7 @@ def test_damaged_json_is_refused_or_read_but_never_a_crash(tmp_path, capsys, for
     (good,) = (tmp_path / "good").iterdir()
     whole = json.loads(good.read_text())
     bad = tmp_path / "bad.json"
-    settings, refusals, tries = ImportSettings(read_label_png), 0, 0
+    settings, refusals, tries = ImportSettings(read_labels), 0, 0
     places = damages(whole)
     for path in places:
         record = json.loads(good.read_text())
@@ -305,6 +305,8 @@ def test_damaged_pngs_are_refused(tmp_path, capsys):
     folder = write_davis(tmp_path / "in/a", {"00000": block(0, 0), "00001": block(1, 1)})
     (folder / "00001.png").write_bytes((folder / "00001.png").read_bytes()[:60])
     assert "00001.png is not a readable picture" in refused(capsys, tmp_path / "in", "davis", tmp_path / "out")
+    write_davis(tmp_path / "in/a", {"00001": block(1, 1, size=(HEIGHT, WIDTH - 1))})
+    assert run_import(tmp_path / "in", "davis", tmp_path / "one-off") == 0  # as DAVIS has some
     write_davis(tmp_path / "in/a", {"00001": np.zeros((9, 9))})
     assert "all masks of a video must have one size" in refused(capsys, tmp_path / "in", "davis", tmp_path / "out2")
     assert "holds no" in refused(capsys, tmp_path / "in", "stcnbuf", tmp_path / "out3")
