@@ -29,13 +29,15 @@ def plan_run(
     options: Mapping,
     published: set[str],
     say: Callable[[str], None],
+    probed: pa.Table | None = None,
 ) -> list[Unit]:
-    """The units of all rows, written down as the run's plan. published: unit ids with a shard.
+    """The units of all rows, written down as the run's plan. published: unit ids with a shard; probed: another
+    output's plan, which may know some of the videos.
 
     Raises SettingsRefused, and OSError where nothing at all can be looked up.
     """
     earlier = read_plan_or_refuse(storage)
-    units, table = draft(rows, config, options, earlier, published, say, lambda table: _publish(storage, table))
+    units, table = draft(rows, config, options, earlier, published, say, lambda table: _publish(storage, table), probed)
     _publish(storage, table)
     return units
 
@@ -56,6 +58,7 @@ def draft(
     published: set[str],
     say: Callable[[str], None],
     save: Callable[[pa.Table], None] | None = None,
+    probed: pa.Table | None = None,
 ) -> tuple[list[Unit], pa.Table]:
     """(units of all rows, the table that holds them and those of the earlier plan). Writes nothing itself; save,
     where given, gets the table so far now and then.
@@ -64,7 +67,7 @@ def draft(
     """
     try:
         keep = None if save is None else lambda units: save(merge_plans(units, earlier, published))
-        units = look_up(rows, config, options, earlier, say, keep)
+        units = look_up(rows, config, options, earlier, say, keep, probed)
         units = keep_published(units, earlier, published, config)
         return units, merge_plans(units, earlier, published)
     except PlanError as error:
@@ -97,15 +100,16 @@ def look_up(
     earlier: pa.Table | None,
     say: Callable[[str], None],
     save: Callable[[list[Unit]], None] | None = None,
+    probed: pa.Table | None = None,
 ) -> list[Unit]:
-    """Looks at every source and mask, and into the videos that the earlier plan does not know. Writes nothing itself.
+    """Looks at every source and mask, and into the videos that no plan knows yet. Writes nothing itself.
 
     save, where given, gets the units of all videos probed so far now and then: a planning that is killed after hours
     goes on where it was.
     """
     masks = {prompt.mask for row in rows for prompt in row.prompts if prompt.mask is not None}
     stats = _stat_all({row.video for row in rows} | masks, options)
-    known = known_probes(earlier)
+    known = known_probes(probed) | known_probes(earlier)
     probes: dict[str, Probe] = {}
     unknown = []
     for row in rows:

@@ -22,7 +22,7 @@ from cluster.finalise import delete_bank, finalise_failed, finalise_video, row_n
 from cluster.kept_manifest import keep_manifest
 from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
-from cluster.planning import plan_run
+from cluster.planning import plan_run, read_plan_or_refuse
 from cluster.progress import Progress, Standing
 from cluster.progress_file import ProgressFile
 from cluster.ray_session import connect
@@ -95,12 +95,14 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     storage = Storage(request.output, request.output_options)
     probe = storage.probe()
     say(probe.message)
+    probed = None
     if request.reuse:
         source = Storage(request.reuse, request.reuse_options)
         check_source(source, storage, config)  # before anything is written
+        probed = read_plan_or_refuse(source)
     lock_config(storage, config)
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
-    units = plan_run(storage, rows, config, request.input_options, set(state.published), say)
+    units = plan_run(storage, rows, config, request.input_options, set(state.published), say, probed)
     keep_manifest(storage, rows)
     if request.reuse:
         found = reuse_shards(source, storage, units, config, state.published, say)

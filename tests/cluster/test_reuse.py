@@ -8,6 +8,7 @@ import pytest
 from made_runs import published, run_here
 from made_videos import write_video
 
+from cluster import planning
 from cluster.config_lock import SettingsRefused
 from cluster.inspect.verification import verify
 from cluster.plan import Unit
@@ -97,6 +98,17 @@ def test_a_damaged_shard_and_a_foreign_one_are_made_anew(earlier: Storage, rows:
     assert {unit.row.video_id for unit in worked} == {"short", "other"}
     assert len(reused.notes) == 2 and all("made anew" in note for note in reused.notes)
     assert verify(new).code == 0
+
+
+def test_what_the_earlier_plan_knows_is_not_looked_into(
+    earlier: Storage, rows: list[VideoRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looked: list[str] = []
+    real = planning.probe_sources
+    monkeypatch.setattr(planning, "probe_sources", lambda urls, *a, **k: looked.extend(urls) or real(urls, *a, **k))
+    new, changed = Storage(str(tmp_path / "new")), corrected(rows, "other")
+    units = plan_run(new, changed, CONFIG, {}, set(), print, planning.read_plan(earlier))
+    assert [Path(url).stem for url in looked] == ["other"] and len(units) == 6
 
 
 def test_what_cannot_be_taken_over_is_refused(earlier: Storage, rows: list[VideoRow], tmp_path: Path):

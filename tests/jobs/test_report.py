@@ -244,3 +244,13 @@ def test_in_a_browser(made: Path, browser: Any, monkeypatch: pytest.MonkeyPatch)
     assert browser.find_element(By.ID, "large").get_attribute("open")
     said = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert said == []  # no error, no violation of the policy
+
+
+def test_from_storage_to_storage(capsys: pytest.CaptureFixture):
+    import fsspec
+
+    url = "memory://report-test"
+    write_output(f"{url}/out", [MadeVideo("good", 12)])
+    assert main([f"{url}/out", "--to", f"{url}/page/r.html"]) == 0
+    page = Page(fsspec.open(f"{url}/page/r.html", "rt").open().read())
+    assert [video["id"] for video in page.head["videos"]] == ["good"] and "v0" in page.scripts
