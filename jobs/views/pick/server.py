@@ -62,7 +62,8 @@ class PickServer(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         """The URL with the token."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.server_port}/?token={self.token}"
 
     def knows(self, host: str) -> bool:

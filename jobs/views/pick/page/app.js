@@ -532,7 +532,7 @@ class App {
     for (const id of ["opacity", "outlines", "tags"]) byId(id).addEventListener("input", () => this.stage.draw());
     byId("filter").addEventListener("keydown", (event) => {
       if (event.key === "Enter") {
-        const first = byId("list").querySelector("button");
+        const first = byId("list").querySelector("li:not([hidden]) button");
         if (first) this.open(Number(first.dataset.key));
         this.stage.canvas.focus({ preventScroll: true });
       }

@@ -4,7 +4,7 @@ import { byId, icon, make } from "./dom.js";
 
 const TOAST_MS = 3500;
 
-const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}` : "");
+const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}` : "");
 
 export class Messages {
   say(text, bad = false) {

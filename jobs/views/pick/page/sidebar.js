@@ -9,8 +9,9 @@ export class Sidebar {
     this.buttons = new Map();
     this.current = null;
     this.list = byId("list");
-    byId("filter").addEventListener("input", () => this.render());
-    byId("filter-state").addEventListener("change", () => this.render());
+    this.none = make("li", { class: "none" }, "No video matches the filter.");
+    byId("filter").addEventListener("input", () => this.filter());
+    byId("filter-state").addEventListener("change", () => this.filter());
     this.list.addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (button) this.choose(Number(button.dataset.key));
@@ -18,22 +19,27 @@ export class Sidebar {
   }
 
   set(videos) {
+    const before = new Map(this.videos.map((video) => [video.key, JSON.stringify(video)]));
+    const same = videos.length === this.videos.length && videos.every((video, i) => video.key === this.videos[i].key);
     this.videos = videos;
-    this.render();
+    if (!same) this.#build();
+    else for (const video of videos) if (before.get(video.key) !== JSON.stringify(video)) this.#fill(this.buttons.get(video.key), video);
+    this.filter();
+    this.#progress();
   }
 
   update(summary) {
     const at = this.videos.findIndex((video) => video.key === summary.key);
     if (at < 0) return;
     this.videos[at] = { ...this.videos[at], ...summary };
-    const button = this.buttons.get(summary.key);
-    if (button) this.#fill(button, this.videos[at]);
+    this.#fill(this.buttons.get(summary.key), this.videos[at]);
     this.#progress();
   }
 
   select(key) {
+    this.buttons.get(this.current)?.removeAttribute("aria-current");
+    this.buttons.get(key)?.setAttribute("aria-current", "true");
     this.current = key;
-    for (const [one, button] of this.buttons) button.setAttribute("aria-current", String(one === key));
     this.buttons.get(key)?.scrollIntoView({ block: "nearest" });
   }
 
@@ -46,20 +52,26 @@ export class Sidebar {
     return null;
   }
 
-  render() {
-    const shown = this.#shown();
+  // Shows what the filter lets through; thousands of rows are only hidden, not made anew.
+  filter() {
+    const shown = new Set(this.#shown().map((video) => video.key));
+    for (const [key, button] of this.buttons) {
+      if (button.parentElement.hidden === shown.has(key)) button.parentElement.hidden = !shown.has(key);
+    }
+    this.none.hidden = shown.size > 0;
+    this.select(this.current);
+  }
+
+  #build() {
     this.buttons.clear();
-    this.list.replaceChildren(...shown.map((video) => {
+    this.list.replaceChildren(...this.videos.map((video) => {
       const button = make("button", { type: "button" },
         make("span", { class: "dot" }), make("span", { class: "id" }), make("span", { class: "count" }));
       button.dataset.key = video.key;
       this.buttons.set(video.key, button);
       this.#fill(button, video);
       return make("li", {}, button);
-    }));
-    if (!shown.length) this.list.append(make("li", { class: "none" }, "No video matches the filter."));
-    this.select(this.current);
-    this.#progress();
+    }), this.none);
   }
 
   #shown() {
