@@ -96,7 +96,7 @@ def _found_by_itself(number: int, prompt: Prompt, look: _Looks) -> list[tuple[in
     missing = 0
     for frame in sorted(set(frames)):
         try:
-            seen = look.at(frame, prompt, MIN_SCORE)
+            seen = look.at(frame, prompt, MIN_SCORE, min(MOST, prompt.max_objects or MOST))
         except NothingFound:
             missing += 1
             continue

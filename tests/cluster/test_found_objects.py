@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,8 @@ from PIL import Image
 
 from cluster.detector_weights import Detectors, DetectorWeights, weights_of
 from cluster.failure import WorkerError
+from cluster.found_objects import spread
+from cluster.frame_grid import FrameGrid
 from cluster.frames.decoder import Decoder
 from cluster.heartbeat import Heartbeat
 from cluster.inspect.remedy import REMEDIES
@@ -162,6 +165,23 @@ def test_segments_see_what_the_burn_in_saw(tmp_path: Path, colours: Path, monkey
         tracks = table(storage, "tracks")
         assert [row["found_class"] for row in tracks] == ["red", "blue"] and tracks[0]["found_frame"] == 30
     assert hashes[0] == hashes[1] and len(hashes[0]) == 120
+
+
+@pytest.mark.parametrize(
+    ("frames", "grid", "count", "expected"),
+    [
+        (20, (0, None, 1), 1, [10]),
+        (20, (0, None, 1), 5, [2, 6, 10, 14, 18]),
+        (100, (10, 50, 4), 3, [14, 30, 42]),  # positions 1, 5, 8 of ten
+        (100, (0, 400, 1), 1, [50]),
+        (3, (0, None, 1), 5, [0, 0, 1, 2, 2]),
+    ],
+)
+def test_candidates_lie_evenly_in_the_range(frames: int, grid: tuple, count: int, expected: list[int]) -> None:
+    video = SimpleNamespace(grid=FrameGrid(*grid), times=range(frames), info=None)
+    assert spread(video, count) == expected
+    folder = SimpleNamespace(grid=FrameGrid(*grid), times=None, info=SimpleNamespace(frames_declared=frames))
+    assert spread(folder, count) == expected
 
 
 def failed(tmp_path: Path, manifest: list[dict], weights: dict[str, Path], **defaults) -> UnitFailed:
