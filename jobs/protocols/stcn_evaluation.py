@@ -87,6 +87,6 @@ T3 = Protocol(
         _row("PointRend", (27.0, 35.1, 18.9, 23.4)),
         _row("LOST", (17.2, 20.9, 13.5, 28.8)),
     ),
-    note="Compared at the video's own size; STCN_evaluation scaled masks to a height of 480.",
+    note="Compared at the video's own size; STCN_evaluation scaled masks to a height of 480, and filled LOST's box.",
 )
 PROTOCOLS = (T1, T2, T3)
