@@ -2,7 +2,9 @@
 
 import * as api from "./api.js";
 import { Clip } from "./clip.js";
+import { connect } from "./controls.js";
 import { byId, clockTime, make, plural } from "./dom.js";
+import { Edits } from "./edits.js";
 import { Frames } from "./frames.js";
 import { listen } from "./keys.js";
 import { Mask } from "./mask.js";
@@ -50,9 +52,10 @@ class App {
     this.stage.addEventListener("moved", () => { byId("zoom").textContent = `${Math.round(this.stage.scale * devicePixelRatio * 100)}%`; });
     this.tools = new Tools(this);
     this.sidebar = new Sidebar((key) => this.open(key));
+    this.edits = new Edits(this);
     this.panel = new Panel(this);
     this.timeline = new Timeline(byId("timeline"), byId("track"));
-    this.#wire();
+    connect(this);
     listen(this);
     this.tools.use("select");
     this.toolChanged();
@@ -71,7 +74,7 @@ class App {
       const first = told.videos.find((video) => location.hash && video.key === wanted)
         ?? told.videos.find((video) => !video.prompts) ?? told.videos[0];
       if (first) await this.open(first.key);
-      setInterval(() => this.#look(), LOOK_MS);
+      setInterval(() => this.look(), LOOK_MS);
     } catch (error) {
       this.#notice(error, "This page cannot be used", () => this.begin());
     }
@@ -88,7 +91,7 @@ class App {
     this.clip = null;
     this.shown = null;
     this.found = this.proposals = [];
-    this.#forgetLayers();
+    this.forgetLayers();
     this.stage.clear();
     this.sidebar.select(key);
     history.replaceState(null, "", `#${key}`);
@@ -112,7 +115,7 @@ class App {
       clearTimeout(slow);
       if (turn === this.opening) {
         this.messages.busy(null);
-        this.#look(); // a video that was found to be unreadable is marked, one that was mended is not
+        this.look(); // a video that was found to be unreadable is marked, one that was mended is not
       }
     }
   }
@@ -138,7 +141,7 @@ class App {
     this.clips.set(key, clip);
     clip.addEventListener("change", () => { if (clip === this.clip) this.refresh(); this.#saved(); });
     clip.addEventListener("saved", (event) => this.sidebar.update(event.detail));
-    clip.addEventListener("trouble", (event) => this.#trouble(event.detail));
+    clip.addEventListener("trouble", (event) => this.trouble(event.detail));
     return clip;
   }
 
@@ -160,7 +163,7 @@ class App {
       this.shown = wanted;
       this.frames.shown = found.bitmap;
       this.found = this.proposals = [];
-      this.#forgetLayers();
+      this.forgetLayers();
       this.stage.show(found.bitmap, { width: clip.told.width, height: clip.told.height });
       byId("time").textContent = found.seconds === null ? "" : clockTime(found.seconds);
       this.refresh();
@@ -206,123 +209,6 @@ class App {
     this.refresh();
   }
 
-  newObject() {
-    if (!this.clip) return;
-    const unused = this.clip.ids.includes(this.active) ? Math.max(0, ...this.clip.ids) + 1 : this.active;
-    this.activate(unused);
-    this.say(`Object ${unused}: draw it with R, B or G.`);
-  }
-
-  // The object that a new box or proposal is for: the active one, or a new one where that has something here.
-  targetForNew() {
-    if (this.clip.prompt(this.active, this.frame)) this.active = Math.max(0, ...this.clip.ids) + 1;
-    return this.active;
-  }
-
-  // The smallest object under a pixel, or null.
-  objectAt([x, y]) {
-    let best = null, least = Infinity;
-    for (const id of this.clip.ids) {
-      const prompt = this.clip.prompt(id, this.frame);
-      const layer = this.layers.get(id);
-      const box = prompt?.box;
-      const inside = layer ? layer.mask.has(x, y) : box && x >= box[0] && y >= box[1] && x <= box[0] + box[2] && y <= box[1] + box[3];
-      const area = layer ? layer.area() : box ? box[2] * box[3] : 0;
-      if (inside && area < least) { best = id; least = area; }
-    }
-    return best;
-  }
-
-  setMask(id, mask) {
-    const counts = mask.toCounts();
-    if (counts.length < 2 && !this.#shows(id)) {
-      this.clip.setPrompt(id, this.frame, null);
-      this.#forgetLayers(); // an erased mask of an object that is nowhere else is no prompt
-      this.refresh();
-      return;
-    }
-    const replaced = this.clip.prompt(id, this.frame)?.kind;
-    const prompt = { kind: "mask", counts };
-    if (this.layers.get(id)?.mask === mask) this.layerOf.set(id, prompt); // painted: on the canvas already
-    this.clip.setPrompt(id, this.frame, prompt);
-    this.#drawn(id);
-    if (replaced === "box") this.say(`The box of object ${id} became a mask. Ctrl+Z brings it back.`);
-  }
-
-  setBox(id, box) {
-    this.clip.setPrompt(id, this.frame, { kind: "box", box });
-    this.#drawn(id);
-  }
-
-  setLabel(id, label, clip = this.clip) {
-    if (clip.ids.includes(id)) clip.setLabel(id, this.frame, label);
-    else this.pendingLabels.set(`${clip.key}/${id}`, label);
-    this.refresh();
-  }
-
-  remove() {
-    if (this.tools.backspace() || !this.clip) return;
-    if (!this.clip.prompt(this.active, this.frame)) this.say(`Object ${this.active} has no prompt on this frame.`);
-    else this.clip.setPrompt(this.active, this.frame, null);
-  }
-
-  removeObject(id) {
-    if (!this.clip?.ids.includes(id)) return;
-    const frames = this.clip.state.objects.get(id).prompts.size;
-    this.clip.removeObject(id, this.frame);
-    this.say(`Object ${id} removed from ${plural(frames, "frame")}. Ctrl+Z brings it back.`);
-  }
-
-  absent() {
-    if (!this.ready()) return;
-    if (!this.#shows(this.active)) this.say(`Show object ${this.active} on another frame first.`);
-    else this.clip.setPrompt(this.active, this.frame, { kind: "mask", counts: [this.stage.size.width * this.stage.size.height] });
-  }
-
-  toggleComplete() {
-    if (!this.clip) return;
-    if (!this.clip.framesWithPrompts().has(this.frame)) this.say("Draw an object on this frame first.");
-    else this.clip.setComplete(this.frame, !this.clip.state.complete.has(this.frame));
-  }
-
-  async changeId(id, to) {
-    if (this.clip.ids.includes(to)) {
-      this.say(`There is an object ${to} already.`, true);
-      this.refresh();
-      return;
-    }
-    await this.#onServer({ do: "id", object_id: id, to });
-    this.activate(to);
-  }
-
-  async removeRecord(item) { await this.#onServer({ do: "record", message: item.message }); }
-
-  async #onServer(request) {
-    try {
-      await this.clip.onServer(request);
-      this.#forgetLayers();
-      this.refresh();
-      this.#look();
-    } catch (error) {
-      this.#trouble(error);
-    }
-  }
-
-  // Whether the object is seen on another frame: only then can it be said to be absent here.
-  #shows(id) {
-    const prompts = this.clip.state.objects.get(id)?.prompts ?? new Map();
-    return [...prompts].some(([frame, prompt]) => frame !== this.frame && (prompt.kind !== "mask" || prompt.counts.length > 1));
-  }
-
-  #drawn(id) {
-    this.active = id;
-    const key = `${this.clip.key}/${id}`;
-    const label = this.pendingLabels.get(key);
-    if (label) this.clip.setLabel(id, this.frame, label);
-    this.pendingLabels.delete(key);
-    this.refresh();
-  }
-
   // ---- proposals
 
   async #propose() {
@@ -363,16 +249,6 @@ class App {
     this.stage.draw();
   }
 
-  accept(index) {
-    const proposal = this.proposals[index];
-    if (!proposal || !this.ready()) return;
-    const id = proposal.object_id ?? this.targetForNew();
-    this.clip.setPrompt(id, this.frame, { kind: "mask", counts: proposal.counts });
-    this.#drawn(id);
-    if (!this.labelOf(id) && proposal.name) this.setLabel(id, proposal.name);
-    this.hover(-1);
-  }
-
   // ---- editing
 
   undo() { this.#moved(this.clip?.undo(), "There is nothing to undo."); }
@@ -391,7 +267,7 @@ class App {
 
   enter(event) {
     if (this.tools.name === "polygon" && this.tools.points.length) this.tools.closePolygon(event.altKey);
-    else if (this.hovered >= 0 && this.proposals[this.hovered]) this.accept(this.hovered);
+    else if (this.hovered >= 0 && this.proposals[this.hovered]) this.edits.accept(this.hovered);
     else this.panel.focusName();
   }
 
@@ -460,14 +336,14 @@ class App {
     return [`${width} × ${height}`, images ? `${plural(frames, "image")}` : fps && `${Number(fps.toFixed(2))} fps`, codec].filter(Boolean).join(" · ");
   }
 
-  #forgetLayers() {
+  forgetLayers() {
     this.layers.clear();
     this.layerOf.clear();
   }
 
-  #trouble(error) {
+  trouble(error) {
     this.messages.trouble(error);
-    this.#forgetLayers();
+    this.forgetLayers();
     this.refresh();
     this.#saved();
   }
@@ -482,7 +358,7 @@ class App {
   }
 
   // What others did to the manifest.
-  async #look() {
+  async look() {
     if (document.hidden || this.looking) return;
     this.looking = true;
     const clip = this.clip, before = clip?.revision;
@@ -503,43 +379,6 @@ class App {
     } catch { /* the next edit will tell */ } finally {
       this.looking = false;
     }
-  }
-
-  #wire() {
-    document.querySelectorAll("#tools button").forEach((button) => button.addEventListener("click", () => this.tools.use(button.dataset.tool)));
-    byId("size").addEventListener("input", () => this.tools.setSize(400 ** (Number(byId("size").value) / 100)));
-    byId("undo").addEventListener("click", () => this.undo());
-    byId("redo").addEventListener("click", () => this.redo());
-    byId("fit").addEventListener("click", () => this.stage.fit());
-    byId("previous").addEventListener("click", () => this.stepVideo(-1));
-    byId("next").addEventListener("click", () => this.stepVideo(1));
-    byId("help-button").addEventListener("click", () => this.help());
-    byId("help-close").addEventListener("click", () => byId("help").close());
-    byId("help").addEventListener("click", (event) => { if (event.target === byId("help")) byId("help").close(); });
-    byId("help").addEventListener("keydown", (event) => { if (event.key === "?") byId("help").close(); });
-    byId("timeline").addEventListener("input", () => this.goTo(Number(byId("timeline").value)));
-    byId("frame").addEventListener("change", () => {
-      const number = byId("frame").valueAsNumber;
-      this.goTo(Number.isFinite(number) ? number : this.frame);
-    });
-    byId("frame").addEventListener("keydown", (event) => { if (event.key === "Enter") this.stage.canvas.focus({ preventScroll: true }); });
-    byId("frame-back").addEventListener("click", () => this.step(-1));
-    byId("frame-on").addEventListener("click", () => this.step(1));
-    byId("new-object").addEventListener("click", () => this.newObject());
-    byId("absent").addEventListener("click", () => this.absent());
-    byId("remove").addEventListener("click", () => this.remove());
-    byId("complete").addEventListener("change", () => this.toggleComplete());
-    for (const id of ["opacity", "outlines", "tags"]) byId(id).addEventListener("input", () => this.stage.draw());
-    byId("filter").addEventListener("keydown", (event) => {
-      if (event.key === "Enter") {
-        const first = byId("list").querySelector("li:not([hidden]) button");
-        if (first) this.open(Number(first.dataset.key));
-        this.stage.canvas.focus({ preventScroll: true });
-      }
-    });
-    addEventListener("beforeunload", (event) => {
-      if ([...this.clips.values()].some((clip) => clip.unsaved)) event.preventDefault();
-    });
   }
 }
 

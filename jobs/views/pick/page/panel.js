@@ -45,7 +45,7 @@ export class Panel {
       over = true;
       const next = Number(field.value);
       this.naming = null;
-      if (keep && Number.isInteger(next) && next >= 1 && next !== id) this.app.changeId(id, next);
+      if (keep && Number.isInteger(next) && next >= 1 && next !== id) this.app.edits.changeId(id, next);
       else this.render();
       this.app.stage.canvas.focus({ preventScroll: true });
     };
@@ -88,13 +88,13 @@ export class Panel {
     name.addEventListener("blur", () => {
       if (this.naming === name) this.naming = null;
       // Later: the list is made anew, and what is being clicked now must still be there.
-      setTimeout(() => app.setLabel(id, name.value.trim(), clip));
+      setTimeout(() => app.edits.setLabel(id, name.value.trim(), clip));
     });
     const [picture, kind] = KINDS[app.kindOf(id)] ?? [null, ""];
     const more = make("button", { class: "more", type: "button", title: "Remove the object from every frame" }, icon("trash"));
     more.setAttribute("aria-label", `Remove object ${id} from every frame`);
     more.disabled = !app.clip.ids.includes(id);
-    more.addEventListener("click", () => app.removeObject(id));
+    more.addEventListener("click", () => app.edits.removeObject(id));
     return make("li", { class: active ? "active" : "" }, chip, name,
       make("span", { class: "kind", title: kind && `${kind} on this frame` }, picture && icon(picture), kind || "–"), more);
   }
@@ -137,7 +137,7 @@ export class Panel {
       const button = make("button", { type: "button", class: index === app.hovered ? "on" : "" },
         make("span", {}, proposal.title), make("span", { class: "score" }, proposal.score.toFixed(2)));
       button.setAttribute("aria-label", `Take proposal ${proposal.title}, score ${proposal.score.toFixed(2)}`);
-      button.addEventListener("click", () => app.accept(index));
+      button.addEventListener("click", () => app.edits.accept(index));
       button.addEventListener("pointerenter", () => app.hover(index));
       return make("li", {}, button);
     }));
@@ -169,7 +169,7 @@ export class Panel {
     byId("others").replaceChildren(...others.map((item) => {
       const button = make("button", { type: "button" }, "Remove");
       button.setAttribute("aria-label", `Remove prompt ${item.position + 1}`);
-      button.addEventListener("click", () => app.removeRecord(item));
+      button.addEventListener("click", () => app.edits.removeRecord(item));
       return make("li", {}, make("span", {}, item.message), button);
     }));
   }

@@ -7,8 +7,8 @@ const CLOSE = 9; // screen pixels within which a polygon's first point is met
 const LEAST_BOX = 3; // screen pixels: less is a click
 
 export class Tools {
-  // app: {stage, clip, frame, active, layers, ready(), activate(id), targetForNew(), setMask(id, mask), setBox(id, box),
-  //       proposals, accept(index), hover(index), say(text), toolChanged()}
+  // app: {stage, clip, frame, active, layers, ready(), activate(id), edits,
+  //       proposals, hover(index), say(text), toolChanged()}
   constructor(app) {
     this.app = app;
     this.name = "select";
@@ -83,7 +83,7 @@ export class Tools {
     const mask = this.#maskToPaint(erase);
     if (!mask) return true;
     mask.polygon(points, erase ? 0 : 1);
-    this.app.setMask(this.app.active, mask);
+    this.app.edits.setMask(this.app.active, mask);
     return true;
   }
 
@@ -148,11 +148,11 @@ export class Tools {
     const { app, drag } = this;
     if (!drag) return;
     this.drag = null;
-    if (drag.stroke) app.setMask(drag.id, drag.mask);
+    if (drag.stroke) app.edits.setMask(drag.id, drag.mask);
     else if (drag.box) {
       const box = this.boxOf({ ...drag, to: app.stage.at(event) });
       const tooSmall = box === null || Math.max(box[2], box[3]) * app.stage.scale < LEAST_BOX;
-      if (!tooSmall) app.setBox(drag.id, box);
+      if (!tooSmall) app.edits.setBox(drag.id, box);
       else if (drag.fresh) app.say("Drag from one corner of the object to the opposite one.");
     }
     this.#cursor(app.stage.at(event));
@@ -163,10 +163,10 @@ export class Tools {
     const { app } = this;
     const proposal = this.#proposalAt(point);
     if (proposal >= 0) {
-      app.accept(proposal);
+      app.edits.accept(proposal);
       return true;
     }
-    const id = app.objectAt(point);
+    const id = app.edits.objectAt(point);
     if (id !== null) app.activate(id);
     return false; // a drag that begins on an object still pans
   }
@@ -227,7 +227,7 @@ export class Tools {
     if (handle) {
       this.drag = { box: true, id: app.active, handle, start: app.clip.prompt(app.active, app.frame).box, from: point, to: point };
     } else {
-      this.drag = { box: true, fresh: true, id: app.targetForNew(), from: point, to: point };
+      this.drag = { box: true, fresh: true, id: app.edits.targetForNew(), from: point, to: point };
     }
   }
 
