@@ -37,7 +37,9 @@ class Folder:
         for entry in found:
             name = entry["name"].rstrip("/").rpartition("/")[2]
             if name and name[0] != "." and entry["name"].rstrip("/") != place:
-                (folders if entry["type"] == "directory" else files).append(name)
+                # Of a link the local disk does not say what it leads to.
+                is_folder = self._fs.isdir(entry["name"]) if entry.get("islink") else entry["type"] == "directory"
+                (folders if is_folder else files).append(name)
         return sorted(files), sorted(folders)
 
     def files(self, suffixes: tuple[str, ...], pattern: str | None = None) -> list[str]:

@@ -1,6 +1,6 @@
 """SA-V JSON: one file per video, <video>_auto.json, with a list of masks (one per object) for every frame.
 
-Source: sav_dataset/README.md of facebookresearch/sam2, checked against its SAVDataset class. Objects that are not
+Source: sav_dataset/README.md and the class SAVDataset of facebookresearch/sam2. Objects that are not
 visible have an empty mask, so that a position always means the same object. Numbers that the data set has as
 floats are floats. `masklet_first_appeared_frame` is an index in the source, -1 for an object that never appears.
 

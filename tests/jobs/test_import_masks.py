@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from made_export import SIZE, block, clips, tree, write_clips
-from made_videos import write_video
+from made_videos import real_clips, write_video
 from PIL import Image
 from rlemasklib import RLEMask
 
@@ -30,6 +31,7 @@ from schemas.convert.folder import Folder
 from schemas.convert.formats import FORMATS
 from schemas.convert.video import ConvertError
 from stcn_core.masks import MaskScores
+from stcn_core.prompts import read_label_png
 
 HEIGHT, WIDTH = SIZE
 
@@ -61,7 +63,10 @@ def table(out: Path, name: str) -> list[dict]:
 
 @pytest.mark.parametrize("place", ["a", "a/masks", "Annotations/a", "Annotations/480p/a"])
 def test_what_is_known_and_what_is_null(tmp_path, place):
-    write_davis(tmp_path / "in" / place, {f"{n:05d}": 3 * block(n, n) for n in range(4)})
+    write_davis(tmp_path / "real" / place, {f"{n:05d}": 3 * block(n, n) for n in range(4)})
+    (tmp_path / "in").mkdir()
+    for entry in (tmp_path / "real").iterdir():
+        (tmp_path / "in" / entry.name).symlink_to(entry)  # links are followed
     assert run_import(tmp_path / "in", "davis", tmp_path / "out") == 0
     (video,), (track,), rows = (table(tmp_path / "out", name) for name in ("videos", "tracks", "masks"))
     assert (video["video_id"], video["status"], video["frames_annotated"], video["width"]) == ("a", "done", 4, WIDTH)
@@ -311,3 +316,23 @@ def test_damaged_pngs_are_refused(tmp_path, capsys):
     assert "all masks of a video must have one size" in refused(capsys, tmp_path / "in", "davis", tmp_path / "out2")
     assert "holds no" in refused(capsys, tmp_path / "in", "stcnbuf", tmp_path / "out3")
     assert "does not exist" in refused(capsys, tmp_path / "nowhere", "davis", tmp_path / "out4")
+
+
+@pytest.mark.real_clips
+def test_real_masks_there_and_back(tmp_path):
+    only = ["--only", "davis17_tennis", "--only", "xmem2_chair"]
+    assert run_import(real_clips(), "davis", tmp_path / "out", *only) == 0
+    for form in ("coco", "burst"):
+        assert export(["--masks", str(tmp_path / "out"), "--format", form, "--to", str(tmp_path / form)]) == 0
+        assert run_import(tmp_path / form, form, tmp_path / f"from-{form}") == 0
+        assert (
+            export(["--masks", str(tmp_path / f"from-{form}"), "--format", "davis", "--to", str(tmp_path / "d")]) == 0
+        )
+        for video_id in only[1::2]:
+            given = sorted((real_clips() / video_id / "masks").glob("*.png"))
+            ours = sorted((tmp_path / "d/Annotations" / video_id).glob("*.png"))
+            assert [path.name for path in ours] == [path.name for path in given] and len(ours) >= 60
+            for one, other in zip(ours, given, strict=True):
+                theirs = read_label_png(other.read_bytes(), str(other))
+                np.testing.assert_array_equal(np.asarray(Image.open(one)), theirs)
+        shutil.rmtree(tmp_path / "d")
