@@ -9,6 +9,7 @@ from made_detectors import tiny_weights
 from timm.models.vision_transformer import VisionTransformer
 
 from stcn_core.detectors import DetectorError, make_detector
+from stcn_core.detectors.dense_crf import refine
 from stcn_core.detectors.dino import Dino
 from stcn_core.detectors.lost import discover
 from stcn_core.detectors.weights import read_weights, save_weights
@@ -107,6 +108,10 @@ def test_the_detector_gives_one_object(tmp_path: Path, name: str):
     assert seen[y0:y1, x0:x1].sum() == seen.sum() and seen[y0].any() and seen[:, x1 - 1].any()
     if name == "lost":  # whole patches
         assert np.array_equal(seen[:64, :96].reshape(8, 8, 12, 8).any((1, 3)), seen[:64:8, :96:8])
+    else:
+        patches = make_detector("lost", tiny_weights(tmp_path, "lost")).detect(PICTURE).masks[0] > 0.5
+        outlined = refine(patches, PICTURE)
+        assert np.allclose(found.masks[0], outlined, atol=1e-3) and not np.array_equal(patches, seen)
     assert np.array_equal(detector.detect(PICTURE).masks, found.masks)
     with pytest.raises(DetectorError, match="knows no class"):
         detector.detect(PICTURE, classes=["dog"])
