@@ -121,7 +121,8 @@ class Page:
             }
             return found;"""
         found = self.driver.execute_script(script, *SIZE)
-        return np.array(found, np.uint8).reshape(*SIZE, 3)
+        whole = len(found) == 3 * SIZE[0] * SIZE[1]  # otherwise the canvas has not got its size yet
+        return np.array(found if whole else [0] * (3 * SIZE[0] * SIZE[1]), np.uint8).reshape(*SIZE, 3)
 
     def shows(self, frame: int) -> None:
         self.until(lambda: read_number(self.picture()) == FIRST + frame, f"frame {frame} is not shown")
@@ -253,6 +254,56 @@ def test_a_person_prompts_two_videos(page):
     assert read_lines(page.manifest)[0]["keep"] == [1, {"x": 2}] and len(read_lines(page.manifest)) == 3
     assert page.text("#progress-text") == "2 of 3 videos prompted"
     page.shot("second")
+    nameless = """return [...document.querySelectorAll('button, input, select, canvas:not([aria-hidden])')].filter(
+      (element) => !(element.ariaLabel || element.textContent.trim() || element.labels?.length)
+    ).map((element) => element.outerHTML)"""
+    assert page.driver.execute_script(nameless) == []
+    assert page.complaints() == []
+
+
+def test_objects_are_renumbered_absent_removed_and_brought_back(page):
+    from selenium.webdriver.common.keys import Keys
+
+    def prompts() -> list[Any]:
+        page.saved()
+        return read_lines(page.manifest)[0]["prompts"]
+
+    rows = read_lines(page.manifest)
+    detector = {"detector": "mask-rcnn", "frame": 1, "classes": ["dog"]}
+    one = {"frame": 0, "object_id": 1, "box": [10, 50, 20, 20], "detector": "mask-rcnn", "min_score": 0.2}
+    rows[0]["prompts"] = [one, detector, {"frame": 2, "object_id": 2, "points": [[60, 70, 1], [5, 60, 0]]}]
+    write_rows(page.manifest, rows)
+    page.driver.get(page.server.address + "#0")
+    page.shows(0)
+    page.until(lambda: "detector mask-rcnn" in page.text("#others"), "the detector's prompt is not listed")
+    page.keys("i", "7", Keys.ENTER)
+    page.until(lambda: page.text("#objects .chip") == "2", "object 1 has not become another one")
+    assert prompts() == [one | {"object_id": 7}, *rows[0]["prompts"][1:]]
+    # Absent on another frame; then removed there, and undone.
+    page.keys(Keys.ARROW_RIGHT)
+    page.shows(1)
+    page.keys("7", "a")
+    absent = {"frame": 1, "object_id": 7, "absent": True}
+    assert prompts()[3:] == [absent]
+    page.keys(Keys.DELETE)
+    assert len(prompts()) == 3
+    page.chord(Keys.CONTROL, "z")
+    assert prompts()[3:] == [absent]
+    # Removed from every frame, and undone: what a prompt says beside its box comes back, too.
+    page.chord(Keys.SHIFT, Keys.DELETE)
+    assert prompts() == [detector, rows[0]["prompts"][2]]
+    page.chord(Keys.CONTROL, "z")
+    assert sorted(prompts()[2:], key=lambda prompt: prompt["frame"]) == [one | {"object_id": 7}, absent]
+    # Points are shown, and come back as they were.
+    page.keys(".", "2", Keys.DELETE)
+    page.shows(2)
+    page.keys(Keys.DELETE)
+    assert all("points" not in prompt for prompt in prompts())
+    page.chord(Keys.CONTROL, "z")
+    assert rows[0]["prompts"][2] in prompts()
+    page.find("#others button").click()
+    page.until(lambda: not page.find("#others-section").is_displayed(), "the detector's prompt is still listed")
+    assert detector not in prompts() and len(prompts()) == 3
     assert page.complaints() == []
 
 

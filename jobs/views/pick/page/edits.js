@@ -60,7 +60,7 @@ export class Edits {
   }
 
   remove() {
-    if (this.app.tools.backspace() || !this.app.clip) return;
+    if (this.app.tools.backspace() || !this.app.ready()) return;
     if (!this.app.clip.prompt(this.app.active, this.app.frame)) this.app.say(`Object ${this.app.active} has no prompt on this frame.`);
     else this.app.clip.setPrompt(this.app.active, this.app.frame, null);
   }
@@ -79,7 +79,7 @@ export class Edits {
   }
 
   toggleComplete() {
-    if (!this.app.clip) return;
+    if (!this.app.ready()) return this.app.refresh(); // the box shows what is saved
     if (!this.app.clip.framesWithPrompts().has(this.app.frame)) this.app.say("Draw an object on this frame first.");
     else this.app.clip.setComplete(this.app.frame, !this.app.clip.state.complete.has(this.app.frame));
   }
