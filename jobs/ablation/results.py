@@ -65,8 +65,13 @@ class Results:
             record = json.loads((self.folder / task.file).read_text())
         except FileNotFoundError:
             return None
-        same = all(record.get(name) == value for name, value in self._identity(task).items())
-        return record if same and self._ours(record) else None
+        if not self._ours(record):
+            return None
+        try:
+            settings = OfflineSettings(**record["settings"])  # settings that came later are at their defaults
+        except (KeyError, TypeError, ValueError):
+            return None
+        return record if settings == task.settings else None
 
     def _identity(self, task: Task) -> dict[str, Any]:
         return {
