@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from jobs import annotate, clean, evaluate, export, plan
+from jobs import annotate, clean, evaluate, export, manifest, plan, train
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "systems.md").read_text()
@@ -41,7 +41,8 @@ def test_every_place_is_there() -> None:
 
 
 def test_every_option_is_one() -> None:
-    helps = "".join(module.parser().format_help() for module in (annotate, evaluate, plan, export, clean))
+    helps = "".join(module.parser().format_help() for module in (annotate, evaluate, plan, export, clean, manifest))
+    helps += train.build_parser().format_help()
     options = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", PAGE))
     assert len(options) > 30
     unknown = [option for option in options if not re.search(rf"{re.escape(option)}\b(?!-)", helps)]
