@@ -4,8 +4,9 @@ As XMem++ (Bekuzarov et al. 2023) suggests frames greedily, each unlike those be
 says, without the video: doubt, place in time, area and shape of the masks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import numpy as np
 # after it was last seen that is no news any more.
 ABSENT_DOUBT = 0.5
 ABSENT_STEPS = 25.0
-SMOOTHED = 5  # steps over which doubt is averaged: a correction repairs a stretch, not one frame
-SHAPE_SCALE = 0.5  # of log area and log aspect: a frame that differs by it is news after 0.7 of the time
+SHAPE_SCALE = 0.5  # of log area and log aspect: a frame that differs by it is another one after 0.7 of the time
 MOST_CHANGE = 3.0
+REACH = 3.0  # time scales over which frames are alike at all
+MOST_CANDIDATES = 2000
 
 
 @dataclass(frozen=True)
@@ -76,28 +78,44 @@ def video_doubts(numbers: Mapping[str, np.ndarray], video: Mapping[str, Any], ob
 def suggest(doubts: VideoDoubts, count: int, given: Sequence[int] = ()) -> list[Suggestion]:
     """Up to `count` frames, the most worthy first; given: frames with prompts, which are never suggested.
 
-    A frame's worth is its doubt, smoothed, times how unlike (0 to 1) it is from every given or chosen frame.
+    A frame's worth is the doubt of all frames, each as much as it is like that frame (0 to 1). What is like a given or
+    chosen frame counts as repaired to that degree. So the middle of a doubtful stretch comes before its worst frame.
     """
     steps = len(doubts.frames)
     if not steps or not doubts.object_ids:
         return []
-    worth = _smoothed(doubts.frame_doubt)
     taken = [int(step) for step in np.flatnonzero(np.isin(doubts.frames, list(given)) | doubts.given.any(1))]
     # As many stretches as there will be looked-at frames: within half of one, another look is worth little.
     scale = max(1.0, steps / (2 * (count + max(1, len(taken)))))
-    unlike = np.ones(steps)
+    left = doubts.frame_doubt
     for step in taken:
-        unlike = np.minimum(unlike, _unlike(doubts, step, scale))
-    chosen = []
-    while len(chosen) < count:
-        value = worth * unlike
-        best = int(value.argmax())
-        if value[best] <= 0:
+        left = left * (1 - _likeness(doubts, step, scale))
+    free = np.setdiff1d(np.arange(steps), taken)
+    if len(free) > MOST_CANDIDATES:  # of a long video every n-th frame is as good
+        free = free[np.linspace(0, len(free) - 1, MOST_CANDIDATES).round().astype(int)]
+    worth = {int(step): _worth(doubts, left, scale, int(step)) for step in free}
+    chosen: list[int] = []
+    while worth and len(chosen) < count:
+        best = _best(worth, partial(_worth, doubts, left, scale))
+        if best is None:
             break
         chosen.append(best)
-        unlike = np.minimum(unlike, _unlike(doubts, best, scale))
-        unlike[best] = 0
+        left = left * (1 - _likeness(doubts, best, scale))
     return [_suggestion(doubts, step) for step in chosen]
+
+
+def _best(worth: dict[int, float], now: Callable[[int], float]) -> int | None:
+    """The step of the greatest worth, taken out of `worth`, whose values may be out of date: worth only falls, so one
+    that is still the greatest when it is looked at anew is the greatest of all. None where nothing is worth a look."""
+    while worth:
+        step = max(worth, key=lambda one: (worth[one], -one))
+        before, worth[step] = worth[step], now(step)
+        if worth[step] <= 0:
+            return None
+        if worth[step] >= before or worth[step] >= max((v for k, v in worth.items() if k != step), default=0.0):
+            del worth[step]
+            return step
+    return None
 
 
 def at_random(doubts: VideoDoubts, count: int, given: Sequence[int], seed: int) -> list[Suggestion]:
@@ -115,19 +133,23 @@ def _suggestion(doubts: VideoDoubts, step: int) -> Suggestion:
     return Suggestion(int(doubts.frames[step]), float(doubts.frame_doubt[step]), objects)
 
 
-def _unlike(doubts: VideoDoubts, step: int, scale: float) -> np.ndarray:
-    """[F] from 0 (the same) to 1: by time, which counts more the more the objects that are on both frames changed."""
+def _worth(doubts: VideoDoubts, left: np.ndarray, scale: float, step: int) -> float:
+    """Of the doubt that is left, what a correction of this frame would repair."""
+    return float((left * _likeness(doubts, step, scale)).sum())
+
+
+def _likeness(doubts: VideoDoubts, step: int, scale: float) -> np.ndarray:
+    """[F] from 0 to 1 (the same frame): by time, which counts more the more the objects on both frames changed."""
     apart = (np.arange(len(doubts.frames)) - step) / scale
-    both = doubts.present & doubts.present[step]
-    shape = np.stack([np.log(np.maximum(doubts.area, 1.0)), np.log(np.maximum(doubts.aspect, 1e-3))])  # [2, F, K]
-    changed = np.square(shape - shape[:, step, None]).sum(0) / SHAPE_SCALE**2
+    near = slice(max(0, step - int(REACH * scale)), step + int(REACH * scale) + 1)  # beyond it is nearly 0
+    both = doubts.present[near] & doubts.present[step]
+    shape = np.stack([np.log(np.maximum(doubts.area[near], 1.0)), np.log(np.maximum(doubts.aspect[near], 1e-3))])
+    here = np.stack([np.log(np.maximum(doubts.area[step], 1.0)), np.log(np.maximum(doubts.aspect[step], 1e-3))])
+    changed = np.square(shape - here[:, None]).sum(0) / SHAPE_SCALE**2  # [f, K]
     changed = np.where(both, changed, 0.0).sum(1) / np.maximum(both.sum(1), 1)
-    return 1 - np.exp(-np.square(apart) * (1 + np.minimum(changed, MOST_CHANGE)))
-
-
-def _smoothed(values: np.ndarray) -> np.ndarray:
-    window = np.ones(SMOOTHED)
-    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
+    likeness = np.zeros(len(doubts.frames))
+    likeness[near] = np.exp(-np.square(apart[near]) * (1 + np.minimum(changed, MOST_CHANGE)))
+    return likeness
 
 
 def _decay(present: np.ndarray) -> np.ndarray:
