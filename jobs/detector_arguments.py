@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cluster.detector_weights import DetectorWeights, weights_of
 from jobs.arguments import positive
-from schemas.detector_defaults import DetectorDefaults, with_weights
+from schemas.detector_defaults import DetectorDefaults, needed_detectors, with_weights
 from schemas.detector_values import as_frames
 from schemas.manifest_values import Wrong
 from schemas.prompt import DETECTORS, MATCHINGS
@@ -73,11 +73,7 @@ def with_detectors(
         **args.detector_frames,
     )
     filled = [defaults.fill(row) for row in rows]
-    needed: dict[str, set[str]] = {}
-    for row in filled:
-        for prompt in row.prompts:
-            if prompt.detector is not None:
-                needed.setdefault(prompt.detector, set()).update(prompt.classes or ())
+    needed = needed_detectors(filled)
     if not needed:
         return filled, {}
     weights = weights_of(needed, _urls(args), args.input_options, check)

@@ -49,6 +49,16 @@ class DetectorDefaults:
         return replace(prompt, **values)
 
 
+def needed_detectors(rows: Sequence[VideoRow]) -> dict[str, set[str]]:
+    """Name of each detector that the rows' prompts name -> the classes that they ask it for."""
+    needed: dict[str, set[str]] = {}
+    for row in rows:
+        for prompt in row.prompts:
+            if prompt.detector is not None:
+                needed.setdefault(prompt.detector, set()).update(prompt.classes or ())
+    return needed
+
+
 def with_weights(rows: Sequence[VideoRow], sha256: Mapping[str, str]) -> list[VideoRow]:
     """The rows with the SHA-256 of each detector's weights in the prompts that use it.
 

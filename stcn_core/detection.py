@@ -1,6 +1,6 @@
 """From prompts that need a detector to objects: looks at the pictures they name, and says what was not found."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +78,8 @@ class _Looks:
         if key != self._key:
             picture = self.around.picture(frame)
             if picture is None:
-                raise NothingFound(f"frame {frame}, where {prompt.detector} should look, is not there or does not decode")
+                where = f"frame {frame}, where {prompt.detector} should look,"
+                raise NothingFound(f"{where} is not there or does not decode")
             detector = self.around.detector(prompt.detector)
             self._last = detector.detect(picture, classes=prompt.classes or (), min_score=score, limit=limit)
             self._key = key
@@ -197,12 +198,3 @@ def _numbers(prompt: Prompt, count: int, taken: set[int | None]) -> list[int]:
             free.append(number)
         number += 1
     return free
-
-
-def detectors_of(prompts: Sequence[Prompt]) -> Mapping[str, set[str]]:
-    """Name of each detector that the prompts need -> the classes that they ask it for."""
-    needed: dict[str, set[str]] = {}
-    for prompt in prompts:
-        if prompt.detector is not None:
-            needed.setdefault(prompt.detector, set()).update(prompt.classes or ())
-    return needed
