@@ -55,7 +55,7 @@ class PickServer(ThreadingHTTPServer):
     def __init__(self, session: Session, token: str, host: str = "127.0.0.1", port: int = 0):
         if ":" in host:
             self.address_family = socket.AF_INET6
-        self.session, self.token, self.host = session, token, host
+        self.session, self.token, self.host = session, token, host.lower()
         self.files = page_files()
         super().__init__((host, port), PickHandler)
 

@@ -224,7 +224,8 @@ class App {
       const { width, height } = this.stage.size;
       this.found = found.map((one) => {
         const mask = Mask.fromCounts(one.counts, width, height);
-        const title = one.object_id ? `${one.object_id} ${this.labelOf(one.object_id) || one.name}`.trim() : one.name;
+        const named = this.labelOf(one.object_id) || one.name;
+        const title = !one.object_id ? one.name : named ? `${one.object_id} ${named}` : `object ${one.object_id}`;
         return { ...one, title, mask, area: mask.area(), path: mask.outline() };
       });
       this.proposalsState = "Nothing found on this frame.";

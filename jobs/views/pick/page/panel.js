@@ -132,7 +132,7 @@ export class Panel {
     const { app } = this;
     byId("proposals-section").hidden = !app.detector;
     if (!app.detector) return;
-    byId("proposals-name").textContent = `by ${app.detector}`;
+    byId("proposals-name").textContent = `by ${app.detector.split("/").pop()}`;
     byId("proposals").replaceChildren(...app.proposals.map((proposal, index) => {
       const button = make("button", { type: "button", class: index === app.hovered ? "on" : "" },
         make("span", {}, proposal.title), make("span", { class: "score" }, proposal.score.toFixed(2)));
