@@ -13,10 +13,11 @@ from jobs.ablation.clips import KINDS, LONG, OCCLUDED, REAL, SPLICED, TO_AND_FRO
 from jobs.ablation.results import Results, Task, mean_jf
 
 # Kinds on which every n-th clip is for all cells; of the other kinds none is.
-SHARE = {REAL: 2, OCCLUDED: 4, SPLICED: 4, LONG: 3}
+SHARE = {REAL: 3, OCCLUDED: 6, SPLICED: 6, LONG: 3}
 # Headline cells: every n-th clip of the kind.
-HEADLINE_SHARE = {REAL: 1, OCCLUDED: 2, SPLICED: 2, LONG: 1, **dict.fromkeys(TO_AND_FRO, 3)}
-SEEDED = (REAL, OCCLUDED, LONG)  # kinds on which headline cells get several seeds
+HEADLINE_SHARE = {REAL: 1, OCCLUDED: 2, SPLICED: 2, LONG: 1, **dict.fromkeys(TO_AND_FRO, 4)}
+SEEDED = (REAL, OCCLUDED)  # kinds on which headline cells get several seeds; the base also on long ones
+SHORT_ONLY = ("eviction x bank", "gate x passes")  # factors that are too many to be measured on long clips
 
 
 def tasks(cells: Sequence[Cell], clips: Sequence[ClipSpec], seeds: int) -> list[Task]:
@@ -24,15 +25,29 @@ def tasks(cells: Sequence[Cell], clips: Sequence[ClipSpec], seeds: int) -> list[
     numbered = [(spec, number) for kind in KINDS for number, spec in enumerate(c for c in clips if c.kind == kind)]
     found = []
     for cell in cells:
-        share = HEADLINE_SHARE if cell.headline else SHARE
         for spec, number in numbered:
-            if spec.kind not in share or number % share[spec.kind]:
-                continue
-            several = seeds if cell.headline and cell.random and spec.kind in SEEDED else 1
-            found += [Task(cell, spec, seed) for seed in range(several)]
+            if is_measured(cell, spec.kind, number):
+                several = seeds if has_seeds(cell, spec.kind) else 1
+                found += [Task(cell, spec, seed) for seed in range(several)]
     place = {cell.name: number for number, cell in enumerate(cells)}
-    # Short clips first within a rank: they tell soonest that something is wrong.
-    return sorted(found, key=lambda t: (not t.cell.headline, t.seed, KINDS.index(t.clip.kind), place[t.cell.name]))
+
+    def rank(task: Task) -> tuple:
+        """Clip by clip: cells are compared on the same clips, and a clip is read once."""
+        kind = KINDS.index(task.clip.kind)
+        return not task.cell.headline, task.seed, kind, task.clip.name, place[task.cell.name]
+
+    return sorted(found, key=rank)
+
+
+def is_measured(cell: Cell, kind: str, number: int) -> bool:
+    """Whether the cell is measured on clip `number` of a kind."""
+    share = HEADLINE_SHARE if cell.headline else SHARE
+    return kind in share and number % share[kind] == 0 and not (kind == LONG and cell.factor in SHORT_ONLY)
+
+
+def has_seeds(cell: Cell, kind: str) -> bool:
+    """Whether several are measured."""
+    return cell.headline and cell.random and (kind in SEEDED or (kind == LONG and cell.name == BASE))
 
 
 def candidates(cells: Sequence[Cell], causal: bool) -> list[Cell]:

@@ -8,11 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jobs.ablation.clips import LONG, ClipSpec, open_clip
+from jobs.ablation.clips import LONG, SPLICED, ClipSpec, open_clip
 from jobs.ablation.long_videos import is_whole, render_missing
 from jobs.ablation.results import Results, Task
 
-SECONDS_PER_EVALUATION = 0.02  # a guess for the first tasks; afterwards what was measured
+SECONDS_PER_EVALUATION = 0.03  # a guess for the first tasks; afterwards what was measured
+# Frames and objects of a clip that was not measured yet.
+USUAL = {LONG: (2000, 2), SPLICED: (150, 1), "to-and-fro-3": (210, 1), "to-and-fro-10": (700, 1)}
 
 
 def evaluations(task: Task, frames: int, objects: float = 1.0) -> float:
@@ -38,7 +40,7 @@ class Pace:
         self._frames[task.clip.name] = record["frames"], len(record["objects"])
 
     def seconds(self, task: Task) -> float:
-        frames, objects = self._frames.get(task.clip.name, (2000, 2) if task.clip.kind == LONG else (100, 1))
+        frames, objects = self._frames.get(task.clip.name) or USUAL.get(task.clip.kind, (80, 1))
         each = self._seconds / self._asked if self._asked else SECONDS_PER_EVALUATION
         return evaluations(task, frames, objects) * each
 
