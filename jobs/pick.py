@@ -12,6 +12,7 @@ there already, work goes on with it and new videos are added. Then: python -m jo
 import argparse
 import os
 import secrets
+import signal
 import sys
 import threading
 import webbrowser
@@ -33,7 +34,7 @@ from jobs.views.pick.session import Session
 from stcn_core.detectors import DETECTORS, make_detector
 from stcn_core.detectors.detections import check_classes
 
-EPILOG = "Exit codes: 0 ended by Ctrl-C, 2 bad arguments or manifest, or the port is taken."
+EPILOG = "Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 bad arguments or manifest, or the port is taken."
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     with TemporaryDirectory(prefix="pick-") as folder:
         if args.open:
             _open_browser(server.address, Path(folder))
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:

@@ -2,10 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
+import urllib.request
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_corpus import environment
 from made_pick import read_lines, write_rows
 from made_videos import write_video
 
@@ -96,3 +100,22 @@ def test_arguments_that_do_not_fit(tmp_path, capsys):
     assert main(["--manifest", path, "--to", str(tmp_path / "n.jsonl"), "--prompt-masks", "x"]) == 2
     with pytest.raises(SystemExit):
         main(["--manifest", path, "--port", "70000"])
+
+
+def test_the_command_serves_until_it_is_told_to_end(tmp_path):
+    """As a user runs it: the address is printed and answers; SIGTERM ends it with everything cleaned up."""
+    write_video(tmp_path / "a.mp4", 3)
+    write_rows(tmp_path / "m.jsonl", [{"video": "a.mp4"}])
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "jobs.pick", "--manifest", str(tmp_path / "m.jsonl")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(TMPDIR=str(scratch))) as process:
+        address = next(line.strip() for line in process.stdout if "http://" in line)
+        token = address.partition("token=")[2]
+        url = f"{address.partition('?')[0]}api/videos/0/frames/1"
+        request = urllib.request.Request(url, headers={"X-Pick-Token": token})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.read()[:2] == b"\xff\xd8", "a JPEG"
+        process.terminate()
+        assert process.wait(30) == 0
+    assert len(token) >= 32 and address.startswith("http://127.0.0.1:") and not list(scratch.iterdir())
