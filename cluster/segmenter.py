@@ -4,6 +4,7 @@ import contextlib
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,17 @@ from stcn_core.settings import OfflineSettings
 
 Picture = tuple[int, np.ndarray]  # frame number, uint8 RGB [h, w, 3] of the working size
 FrameMasks = tuple[int, list[ObjectMask]]
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What a segmenter must know of its video: source (H, W) of the masks, size (h, w) of the pictures, and how many
+    frames the burn-in visits (None: not known, as in a causal run)."""
+
+    source: tuple[int, int]
+    size: tuple[int, int]
+    video_id: str
+    visited: int | None = None
 
 
 class Segmenter(Protocol):
@@ -54,17 +66,8 @@ class Segmenters(Protocol):
     def load(self, config: RunConfig, device: str, threads: int, scratch: Path, input_options: dict) -> None:
         """Makes ready on this machine. device is cpu or cuda. Raises RuntimeError, OSError, CheckpointError."""
 
-    def begin(
-        self,
-        settings: OfflineSettings,
-        prompts: PromptSet,
-        *,
-        source: tuple[int, int],
-        size: tuple[int, int],
-        video_id: str,
-        visited: int | None,
-    ) -> Segmenter:
-        """A video's segmenter. source (H, W) of the masks, size (h, w) of the pictures, visited by the burn-in."""
+    def begin(self, settings: OfflineSettings, prompts: PromptSet, video: VideoFacts) -> Segmenter:
+        """A video's segmenter."""
 
     def device_profile(self) -> str:
         """What masks are promised equal for, as one line of JSON."""
@@ -99,16 +102,7 @@ class StcnSegmenters:
         self._network = PreparedNetwork(network, device=device, precision=config.precision)
         self._device, self._threads, self._precision = device, threads, config.precision
 
-    def begin(
-        self,
-        settings: OfflineSettings,
-        prompts: PromptSet,
-        *,
-        source: tuple[int, int],
-        size: tuple[int, int],
-        video_id: str,
-        visited: int | None,
-    ) -> Segmenter:
+    def begin(self, settings: OfflineSettings, prompts: PromptSet, video: VideoFacts) -> Segmenter:
         """An OfflineSegmenter, or several of them averaged. Raises RuntimeError before `load`."""
         if self._network is None:
             raise RuntimeError("the network is not loaded yet: call load first")
@@ -119,10 +113,9 @@ class StcnSegmenters:
         def propagation(shape: tuple[int, int]) -> Propagation:
             return Propagation(self._network, shape, regions=settings.region_decoding)
 
-        facts = {"source": source, "size": size, "video_id": video_id, "visited": visited}
         if settings.scales or settings.flip:
-            return MultiScaleSegmenter(propagation, settings, prompts, **facts)
-        return OfflineSegmenter(propagation(size), settings, prompts, **facts)
+            return MultiScaleSegmenter(propagation, settings, prompts, **asdict(video))
+        return OfflineSegmenter(propagation(video.size), settings, prompts, **asdict(video))
 
     def device_profile(self) -> str:
         """Device model, threads, precision, versions."""

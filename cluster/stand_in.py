@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.segmenter import FrameMasks, Picture
+from cluster.segmenter import FrameMasks, Picture, VideoFacts
 from schemas.run_config import RunConfig
 from stcn_core.masks import frame_masks
 from stcn_core.prompts import FramePrompts, PromptSet
@@ -36,19 +36,15 @@ class StandInSegmenters:
     def load(self, config: RunConfig, device: str, threads: int, scratch: Path, input_options: dict) -> None:
         """Nothing to load."""
 
-    def begin(
-        self,
-        settings: OfflineSettings,
-        prompts: PromptSet,
-        *,
-        source: tuple[int, int],
-        size: tuple[int, int],
-        video_id: str,
-        visited: int | None,
-    ) -> "StandInSegmenter":
-        """visited is how large a bank would be; here it does not matter."""
+    def begin(self, settings: OfflineSettings, prompts: PromptSet, video: VideoFacts) -> "StandInSegmenter":
+        """How many frames a bank would be made for does not matter here."""
         return StandInSegmenter(
-            settings, prompts, source=source, size=size, video_id=video_id, seconds=self.seconds_per_frame
+            settings,
+            prompts,
+            source=video.source,
+            size=video.size,
+            video_id=video.video_id,
+            seconds=self.seconds_per_frame,
         )
 
     def device_profile(self) -> str:

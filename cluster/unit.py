@@ -16,6 +16,7 @@ from cluster.heartbeat import Heartbeat
 from cluster.open_video import OpenVideo
 from cluster.plan import BURN_IN, WHOLE, Unit
 from cluster.reading import Picture, SharedPass, sought
+from cluster.segmenter import VideoFacts
 from cluster.shard import ShardWriter
 from cluster.shard_facts import Stretch, shard_metadata, stretch, video_mask_row
 from cluster.stores.storage import Published
@@ -100,14 +101,8 @@ class UnitRun:
         return bench.opened
 
     def _begin(self, video: OpenVideo, visited: int | None) -> None:
-        video.segmenter = self.bench.segmenters.begin(
-            self.settings,
-            video.prompts,
-            source=video.source,
-            size=video.size,
-            video_id=video.row.video_id,
-            visited=visited,
-        )
+        facts = VideoFacts(video.source, video.size, video.row.video_id, visited)
+        video.segmenter = self.bench.segmenters.begin(self.settings, video.prompts, facts)
 
     def _burn_in(self, video: OpenVideo) -> None:
         """Fills the memory."""

@@ -12,9 +12,10 @@ import torch
 from cluster.cost import DECODE_FRAME, predict
 from cluster.frames.probe import Probe
 from cluster.inspect.forecast import Rate
-from cluster.segmenter import StcnSegmenters
+from cluster.segmenter import Segmenter, StcnSegmenters, VideoFacts
 from cluster.workbench import offline_settings
 from schemas.run_config import RunConfig
+from stcn_core.multi_scale import MultiScaleSegmenter
 from stcn_core.offline import OfflineSegmenter
 from stcn_core.prompts import FramePrompts, PromptSet
 
@@ -35,14 +36,13 @@ def measure_rate(
     mask = np.zeros(size, np.uint8)
     mask[: size[0] // 3 + 1, : size[1] // 3 + 1] = 1
     prompts = PromptSet((1,), {0: FramePrompts(given={1: mask})})
-    segmenter = segmenters.begin(
-        offline_settings(config), prompts, source=size, size=size, video_id="rate", visited=min(visited, MOST_SLOTS)
-    )
+    facts = VideoFacts(size, size, "rate", min(visited, MOST_SLOTS))
+    segmenter = segmenters.begin(offline_settings(config), prompts, facts)
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     pictures = ((frame, picture) for frame in itertools.count())
     if config.burn_in_passes:
         segmenter.memorise_prompts(lambda frame: picture)
-        slots = _fill(segmenter, picture)
+        slots = max(_fill(part, view) for part, view in _parts(segmenter, picture))
         results = segmenter.final_pass(pictures)
         frames, seconds = _timed(results, config.group_frames)
     else:
@@ -56,6 +56,13 @@ def measure_rate(
         f"with {slots} memory frames; give --frames-per-second for another machine"
     )
     return Rate(seconds / frames / work, source, network.key_dim, network.value_dim)
+
+
+def _parts(segmenter: Segmenter, picture: np.ndarray) -> list[tuple[OfflineSegmenter, np.ndarray]]:
+    """The runs that are averaged, each with its view of the picture; or the only one."""
+    if isinstance(segmenter, MultiScaleSegmenter):
+        return [(run.segmenter, run.view(picture)) for run in segmenter.runs]
+    return [(segmenter, picture)]
 
 
 @torch.inference_mode()

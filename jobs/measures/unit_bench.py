@@ -9,7 +9,7 @@ from cluster.frames.decoder import Decoder
 from cluster.heartbeat import Heartbeat
 from cluster.open_video import BurnInFacts, OpenVideo
 from cluster.plan import SEGMENT, make_plan, part_id
-from cluster.segmenter import FrameMasks, Segmenters
+from cluster.segmenter import FrameMasks, Segmenters, VideoFacts
 from cluster.stores.source import stat_source
 from cluster.stores.storage import Storage
 from cluster.unit import UnitDone, annotate_unit
@@ -75,14 +75,8 @@ class UnitBench:
     def _open(self, clip: Clip, contents: BankContents | None) -> None:
         video = self.bench.opened = OpenVideo(self._whole, self.bench, Heartbeat())
         settings = offline_settings(self.bench.config)
-        video.segmenter = self.bench.segmenters.begin(
-            settings,
-            video.prompts,
-            source=video.source,
-            size=video.size,
-            video_id=video.row.video_id,
-            visited=settings.memory_frames,
-        )
+        facts = VideoFacts(video.source, video.size, video.row.video_id, settings.memory_frames)
+        video.segmenter = self.bench.segmenters.begin(settings, video.prompts, facts)
         video.segmenter.memorise_prompts(clip.picture)
         if contents is not None:
             fill(video.segmenter.memory, contents)

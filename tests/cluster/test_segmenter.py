@@ -11,7 +11,7 @@ import torch
 from fresh_interpreter import run_fresh
 from made_networks import moving_squares, random_network, square_labels
 
-from cluster.segmenter import StcnSegmenters
+from cluster.segmenter import StcnSegmenters, VideoFacts
 from cluster.workbench import offline_settings
 from schemas.run_config import RunConfig
 from stcn_core.checkpoint import file_sha256, save_checkpoint
@@ -39,7 +39,7 @@ def test_a_pickled_one_loads_and_segments(checkpoint: Path, tmp_path: Path) -> N
     assert profile["threads"] == 1 and profile["precision"] == "fp32" and torch.__version__.startswith(profile["torch"])
     video = moving_squares(6, *SIZE, objects=1)
     prompts = PromptSet((1,), {0: FramePrompts({1: (square_labels(6, *SIZE, 1)[0] == 1).astype(np.uint8)})})
-    segmenter = segmenters.begin(offline_settings(config), prompts, source=SIZE, size=SIZE, video_id="v", visited=4)
+    segmenter = segmenters.begin(offline_settings(config), prompts, VideoFacts(SIZE, SIZE, "v", 4))
     segmenter.memorise_prompts(lambda frame: video[frame])
     assert list(segmenter.burn_in([3, 1, 4], lambda frame: video[frame])) == [3, 1, 4]
     assert [frame for frame, _ in segmenter.final_pass(enumerate(video))] == list(range(6))
@@ -60,7 +60,7 @@ def test_a_gpu_that_torch_does_not_see(checkpoint: Path, tmp_path: Path) -> None
 
 def test_begin_before_load() -> None:
     with pytest.raises(RuntimeError, match="call load first"):
-        StcnSegmenters().begin(None, None, source=SIZE, size=SIZE, video_id="v", visited=None)
+        StcnSegmenters().begin(None, None, VideoFacts(SIZE, SIZE, "v"))
 
 
 def test_error_classes() -> None:

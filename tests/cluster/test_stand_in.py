@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fresh_interpreter import run_fresh
 
+from cluster.segmenter import VideoFacts
 from cluster.stand_in import StandInSegmenter, StandInSegmenters
 from stcn_core.masks import ObjectMask
 from stcn_core.prompts import FramePrompts, PromptSet
@@ -33,7 +34,7 @@ Rows = list[tuple[int, list[ObjectMask]]]
 def begin(prompts: PromptSet = PROMPTS, settings: OfflineSettings = SETTINGS, video_id: str = "v") -> StandInSegmenter:
     segmenters = pickle.loads(pickle.dumps(StandInSegmenters()))
     segmenters.load(None, "cpu", 1, Path(), {})
-    return segmenters.begin(settings, prompts, source=SOURCE, size=SIZE, video_id=video_id, visited=6)
+    return segmenters.begin(settings, prompts, VideoFacts(SOURCE, SIZE, video_id, 6))
 
 
 def burned_in(order: Iterable[int] = ORDER, video: list[np.ndarray] = VIDEO, **how: object) -> StandInSegmenter:
@@ -142,14 +143,12 @@ def test_pictures_of_another_size_are_refused() -> None:
 ALONE = """
 import sys
 import numpy as np
-from cluster.segmenter import StcnSegmenters
+from cluster.segmenter import StcnSegmenters, VideoFacts
 from cluster.stand_in import StandInSegmenters
 from stcn_core import burn_in, masks, prompts, settings
 mask = np.ones((8, 8), np.uint8)
 told = prompts.PromptSet((1,), {0: prompts.FramePrompts({1: mask}), 2: prompts.FramePrompts({}, {1: mask})})
-run = StandInSegmenters(0.001).begin(
-    settings.OfflineSettings(), told, source=(8, 8), size=(4, 4), video_id="v", visited=None
-)
+run = StandInSegmenters(0.001).begin(settings.OfflineSettings(), told, VideoFacts((8, 8), (4, 4), "v"))
 video = np.zeros((5, 4, 4, 3), np.uint8)
 run.memorise_prompts(video.__getitem__)
 assert list(run.burn_in([3, 2], video.__getitem__)) == [3, 2]
