@@ -48,6 +48,10 @@ class EvaluationError(ValueError):
     """Nothing to compare, or what was asked for is not there. The message says what to do."""
 
 
+class NothingToScore(EvaluationError):
+    """A video whose true masks show no object, or none on a frame that counts."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line. `--help` is the contract."""
     wants = [textwrap.fill(f"  {one.name}: {one.wants}", 118, subsequent_indent=" " * 4) for one in PROTOCOLS.values()]
@@ -132,7 +136,10 @@ def evaluate(
                 found = protocol.find(place, known[video_id])
             if found is not None:
                 frames = read_masks(masks, video_id, masks_options)
-                evaluated.append(_video(known[video_id], found, frames, protocol, all_frames))
+                try:
+                    evaluated.append(_video(known[video_id], found, frames, protocol, all_frames))
+                except NothingToScore as error:
+                    reason = str(error)
             else:
                 reason = f"no PNGs in {public_url(truth)}/{video_id}, nor in its masks, nor under Annotations"
         if reason is not None:
@@ -212,7 +219,7 @@ def _video(
     ]
     if not objects or not objects[0]["frames"]:
         what = "show no object" if not objects else "leave no frame when the first and last are dropped: --all-frames"
-        raise EvaluationError(f"{truth.example}: the true masks of {video['video_id']} {what}")
+        raise NothingToScore(f"{truth.example}: the true masks of {video['video_id']} {what}")
     return {
         "video_id": video["video_id"],
         "status": video["status"],

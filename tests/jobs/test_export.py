@@ -92,14 +92,17 @@ def test_davis_is_what_davis_has_and_what_evaluate_reads(made, tmp_path, capsys)
         assert image.getpalette()[3:9] == [128, 0, 0, 0, 128, 0]  # as in the data set
         assert sorted(np.unique(np.asarray(image))) == [0, 2]
     # The masks as their own truth: all right, but for the pixels that a palette cannot hold.
-    seen = ["--video-id", "clip", "--video-id", "late", "--video-id", "dög/run: 1", "--json", str(tmp_path / "s.json")]
-    assert evaluate.main(["--masks", str(out), "--truth", str(folder), *seen]) == 0
+    # A video whose masks show nothing has nothing to score, and does not stop the others.
+    command = ["--truth", str(folder), "--json", str(tmp_path / "s.json")]
+    assert evaluate.main(["--masks", str(out), *command]) == 0
+    (left_out,) = json.loads((tmp_path / "s.json").read_text())["left_out"]
+    assert left_out["video_id"] == "nothing" and "show no object" in left_out["reason"]
     scores = {v["video_id"]: v for v in json.loads((tmp_path / "s.json").read_text())["videos"]}
     assert scores["clip"]["J&F"] == scores["late"]["J&F"] == 1 and scores["clip"]["frames_told_by"] == "order"
     assert scores["dög/run: 1"]["J"] > 0.8
     # And an imported output against it.
     back = imported(folder, "davis", tmp_path / "back")
-    assert evaluate.main(["--masks", str(back), "--truth", str(folder), *seen]) == 0
+    assert evaluate.main(["--masks", str(back), *command]) == 0
     assert json.loads((tmp_path / "s.json").read_text())["overall"]["J&F"] == 1
 
 
