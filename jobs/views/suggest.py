@@ -17,8 +17,9 @@ ABSENT_DOUBT = 0.5
 ABSENT_STEPS = 25.0
 SHAPE_SCALE = 0.5  # of log area and log aspect: a frame that differs by it is another one after 0.7 of the time
 MOST_CHANGE = 3.0
-REACH = 3.0  # time scales over which frames are alike at all
-MOST_CANDIDATES = 2000
+REACH = 3.0  # time scales over which frames are alike at all: exp(-9) is next to nothing
+MOST_CANDIDATES = 2000  # of a long video's frames are looked at,
+MOST_SUMMED = 1000  # each beside so many others: hours of video take seconds
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def suggest(doubts: VideoDoubts, count: int, given: Sequence[int] = ()) -> list[
     scale = max(1.0, steps / (2 * (count + max(1, len(taken)))))
     left = doubts.frame_doubt
     for step in taken:
-        left = left * (1 - _likeness(doubts, step, scale))
+        _repair(doubts, left, scale, step)
     free = np.setdiff1d(np.arange(steps), taken)
     if len(free) > MOST_CANDIDATES:  # of a long video every n-th frame is as good
         free = free[np.linspace(0, len(free) - 1, MOST_CANDIDATES).round().astype(int)]
@@ -100,7 +101,7 @@ def suggest(doubts: VideoDoubts, count: int, given: Sequence[int] = ()) -> list[
         if best is None:
             break
         chosen.append(best)
-        left = left * (1 - _likeness(doubts, best, scale))
+        _repair(doubts, left, scale, best)
     return [_suggestion(doubts, step) for step in chosen]
 
 
@@ -135,21 +136,28 @@ def _suggestion(doubts: VideoDoubts, step: int) -> Suggestion:
 
 def _worth(doubts: VideoDoubts, left: np.ndarray, scale: float, step: int) -> float:
     """Of the doubt that is left, what a correction of this frame would repair."""
-    return float((left * _likeness(doubts, step, scale)).sum())
+    near, likeness = _alike(doubts, step, scale, every=max(1, int(2 * REACH * scale) // MOST_SUMMED))
+    return float((left[near] * likeness).sum())
 
 
-def _likeness(doubts: VideoDoubts, step: int, scale: float) -> np.ndarray:
-    """[F] from 0 to 1 (the same frame): by time, which counts more the more the objects on both frames changed."""
-    apart = (np.arange(len(doubts.frames)) - step) / scale
-    near = slice(max(0, step - int(REACH * scale)), step + int(REACH * scale) + 1)  # beyond it is nearly 0
+def _repair(doubts: VideoDoubts, left: np.ndarray, scale: float, step: int) -> None:
+    """Takes that away from what is left."""
+    near, likeness = _alike(doubts, step, scale)
+    left[near] *= 1 - likeness
+
+
+def _alike(doubts: VideoDoubts, step: int, scale: float, every: int = 1) -> tuple[slice, np.ndarray]:
+    """(every n-th of the steps near this one, their likeness to it from 0 to 1): by time, which counts more the more
+    the objects that are on both frames changed. Steps that are not near are not alike."""
+    reach = int(REACH * scale)
+    near = slice(max(0, step - reach), step + reach + 1, every)
+    apart = (np.arange(len(doubts.frames))[near] - step) / scale
     both = doubts.present[near] & doubts.present[step]
-    shape = np.stack([np.log(np.maximum(doubts.area[near], 1.0)), np.log(np.maximum(doubts.aspect[near], 1e-3))])
-    here = np.stack([np.log(np.maximum(doubts.area[step], 1.0)), np.log(np.maximum(doubts.aspect[step], 1e-3))])
-    changed = np.square(shape - here[:, None]).sum(0) / SHAPE_SCALE**2  # [f, K]
-    changed = np.where(both, changed, 0.0).sum(1) / np.maximum(both.sum(1), 1)
-    likeness = np.zeros(len(doubts.frames))
-    likeness[near] = np.exp(-np.square(apart[near]) * (1 + np.minimum(changed, MOST_CHANGE)))
-    return likeness
+    changed = np.zeros(both.shape)
+    for shape, least in ((doubts.area, 1.0), (doubts.aspect, 1e-3)):
+        changed += np.square(np.log(np.maximum(shape[near], least) / np.maximum(shape[step], least)))
+    changed = np.where(both, changed / SHAPE_SCALE**2, 0.0).sum(1) / np.maximum(both.sum(1), 1)
+    return near, np.exp(-np.square(apart) * (1 + np.minimum(changed, MOST_CHANGE)))
 
 
 def _decay(present: np.ndarray) -> np.ndarray:

@@ -47,6 +47,18 @@ def test_the_peak_comes_first_and_the_next_one_is_another_peak():
     assert len({first.frame, second.frame, third.frame}) == 3
 
 
+def test_the_middle_of_a_doubtful_stretch_comes_before_a_worse_single_frame():
+    doubt = np.full(100, 0.05)
+    doubt[28:49], doubt[80] = 0.6, 1.0
+    (only,) = suggest(doubts_of(doubt), 1, given=[10])
+    assert 34 <= (only.frame - 10) // 2 <= 42
+
+
+def test_even_doubt_is_spread_evenly():
+    found = sorted((one.frame - 10) // 2 for one in suggest(doubts_of(np.full(100, 0.4)), 3, given=[10]))
+    assert min(np.diff([0, *found, 99])) >= 8
+
+
 def test_given_frames_are_not_suggested_and_their_neighbours_are_worth_little():
     doubt = np.full(100, 0.1)
     doubt[28:35], doubt[70:77] = 0.9, 0.8
