@@ -315,6 +315,8 @@ def test_nothing_is_replaced_unless_asked_for(made, tmp_path, capsys):
     assert export([*command, "--only", "late", "--overwrite"]) == 0
     assert one.read_bytes() == before and not other.exists()
     assert sorted(path.name for path in folder.iterdir()) == ["Annotations"]
+    assert export(["--masks", str(out), "--format", "davis", "--to", str(out / "davis")]) == 2
+    assert "give another --to" in capsys.readouterr().err and not (out / "davis").exists()
 
 
 def test_any_storage(made, tmp_path):
