@@ -10,7 +10,7 @@ from stcn_core.detectors import Detections, Detector
 from stcn_core.detectors.choice import best_objects, mask_box, match_boxes, under_points
 from stcn_core.detectors.detections import MOST, exclusive_masks
 from stcn_core.found import Found
-from stcn_core.prompts import NothingFound, PromptError, given_masks
+from stcn_core.prompts import NothingFound, given_masks
 
 MIN_SCORE = 0.5
 MATCH_MOST = 100
@@ -172,9 +172,7 @@ def _boxes(number: int, prompt: Prompt, around: Surroundings) -> list[tuple[int,
         x, y, width, height = prompt.box
         return [(prompt.object_id or 1, (x, y, x + width, y + height))]
     masks = given_masks(prompt, number, around.size, around.load)
-    if not all(mask.any() for _, mask in masks):
-        raise PromptError(f"prompt {number}: its mask is empty, so no detection can be matched with it")
-    return [(object_id, mask_box(mask)) for object_id, mask in masks]
+    return [(object_id, mask_box(mask)) for object_id, mask in masks if mask.any()]  # an empty one says absent
 
 
 def _png_labels(prompts: Sequence[Prompt], around: Surroundings) -> set[int]:

@@ -77,13 +77,16 @@ def resolve_prompts(
         if prompts[one.prompt - 1].complete:
             complete.add(one.frame)
     for number, prompt in enumerate(prompts, 1):
-        if prompt.detects:
+        matched = prompt.detects and (prompt.mask is not None or prompt.rle is not None)
+        if prompt.detects and not matched:
             continue
         frame = frame_at(prompt.time_s) if prompt.frame is None else prompt.frame
         here = frames.setdefault(frame, FramePrompts())
         if prompt.complete:
             complete.add(frame)
         for object_id, mask, guessed in _masks(prompt, number, size, load, alone=len(prompts) == 1):
+            if matched and mask.any():
+                continue  # it only says which detection is meant; an empty one says absent all the same
             if object_id in here.given or object_id in here.seeds:
                 raise PromptError(f"prompt {number}: object {object_id} has two prompts on frame {frame}: keep one")
             (here.seeds if guessed else here.given)[object_id] = mask

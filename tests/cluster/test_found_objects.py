@@ -27,7 +27,7 @@ from cluster.segmenter import StcnSegmenters
 from cluster.stand_in import StandInSegmenters
 from cluster.stores.source import SourceStat
 from cluster.stores.storage import Storage
-from cluster.unit import UnitFailed, annotate_unit
+from cluster.unit import UnitFailed, UnitRun, annotate_unit
 from cluster.workbench import Workbench
 from schemas.detector_defaults import DetectorDefaults, with_weights
 from schemas.manifest import parse_manifest
@@ -151,6 +151,9 @@ def test_segments_see_what_the_burn_in_saw(tmp_path: Path, colours: Path, monkey
     looked = []
     detect = ColourDetector.detect
     monkeypatch.setattr(ColourDetector, "detect", lambda self, *a, **k: looked.append(1) or detect(self, *a, **k))
+    opened = UnitRun._open
+    # Every unit as on an actor of its own, which has nothing open yet.
+    monkeypatch.setattr(UnitRun, "_open", lambda self: self.bench.put_away() or opened(self))
     hashes = []
     for segments in (100, 1):  # units of a hundred segments, or of one
         monkeypatch.setattr("cluster.plan.UNIT_SEGMENTS", segments)

@@ -111,6 +111,13 @@ def test_given_masks_say_which_detections_are_meant(folder: Path):
     matched, _ = rows(*common, "--detector", "mask-rcnn", "--detector-weights", str(weights),
                       "--detector-matching", "nearest")  # fmt: skip
     assert [prompt.detector for prompt in plain[0].prompts] == [None, None]
+    manifest = folder / "m.jsonl"
+    box = {"frame": 0, "object_id": 1, "box": [1, 2, 3, 4]}
+    manifest.write_text(json.dumps({"video": "a.mp4", "prompts": [box]}))
+    detector = ["--detector", "mask-rcnn", "--detector-weights", str(weights)]
+    as_it_is, _ = rows("--manifest", str(manifest), *detector)
+    meant, _ = rows("--manifest", str(manifest), *detector, "--detector-matching", "one-to-one")
+    assert as_it_is[0].prompts[0].detector is None and meant[0].prompts[0].detector == "mask-rcnn"
     assert [(p.object_id, p.detector, p.matching) for p in matched[0].prompts] == [
         (1, "mask-rcnn", "nearest"), (2, "mask-rcnn", "nearest")
     ]  # fmt: skip

@@ -123,8 +123,10 @@ def test_a_masks_box_chooses_too(tmp_path):
     found = around.find(Prompt(frame=0, mask="m.png", detector="pointrend"))
     assert {one.object_id: one.class_name for one in found} == {1: "green", 2: "blue"}
     counts = RLEMask.from_array(np.zeros(SIZE, np.uint8)).to_dict()["counts"]
-    with pytest.raises(PromptError, match="its mask is empty"):
-        around.find(Prompt(frame=0, object_id=1, rle=(*SIZE, counts), detector="pointrend"))
+    empty = Prompt(frame=0, object_id=1, rle=(*SIZE, counts), detector="pointrend")
+    assert around.find(empty) == []  # which says absent, as without a detector
+    made = resolved([empty, Prompt(frame=5, object_id=1, box=(1, 1, 9, 9))])
+    assert not made.frames[0].given[1].any() and not made.frames[0].seeds
 
 
 def test_a_record_keeps_everything():
