@@ -147,8 +147,9 @@ def _video(folder: Folder, path: str, video_id: str, names: list[str], settings:
     size = checked_size(*settings.read_labels(folder.read(first), folder.url(first), None).shape, folder.url(first))
 
     def masks() -> Iterator[FoundMask]:
-        for frame, file in by_frame.items():
-            labels = settings.read_labels(folder.read(file), folder.url(file), size)
+        files = folder.read_ahead(by_frame.values())
+        for (frame, file), data in zip(by_frame.items(), files, strict=True):
+            labels = settings.read_labels(data, folder.url(file), size)
             for object_id in np.flatnonzero(np.bincount(labels.ravel())).tolist():
                 if object_id:
                     mask = RLEMask.from_array((labels == object_id).astype(np.uint8))

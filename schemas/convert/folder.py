@@ -1,11 +1,16 @@
 """Files of a format, on any fsspec storage."""
 
 import json
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Any
 
 from schemas.convert.video import ConvertError
+
+READERS = 8
 
 
 class Folder:
@@ -57,6 +62,19 @@ class Folder:
     def read(self, path: str) -> bytes:
         """All bytes of a file; "" is the file itself."""
         return self._fs.cat_file(f"{self._root}/{path}" if path else self._root)
+
+    def read_ahead(self, paths: Iterable[str]) -> Iterator[bytes]:
+        """All bytes of each file in turn; a few of the next ones are read meanwhile."""
+        paths = iter(paths)
+        with ThreadPoolExecutor(READERS) as pool:
+            waiting = deque(pool.submit(self.read, path) for path in islice(paths, 2 * READERS))
+            try:
+                while waiting:
+                    yield waiting.popleft().result()
+                    waiting.extend(pool.submit(self.read, path) for path in islice(paths, 1))
+            finally:
+                for one in waiting:
+                    one.cancel()
 
     def read_json(self, path: str) -> dict[str, Any]:
         """Raises ConvertError where it is no JSON object."""
