@@ -49,7 +49,7 @@ def measure_rate(
         slots = 1
         frames, seconds = _timed(segmenter.causal_pass(pictures), config.memory_every)
     work = predict(Probe(height=size[0], width=size[1]), 1, 1, 1, config, visited).frame - DECODE_FRAME
-    network = segmenter.propagation.network.config
+    network = _parts(segmenter, picture)[0][0].propagation.network.config
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
     source = (
         f"measured on this machine ({where}): {frames / seconds:.3g} frames/s for one object at {size[1]}x{size[0]} "

@@ -61,6 +61,8 @@ def test_the_rate_is_measured_where_none_is_given(
     assert found["device_seconds"] > 0 and found["frames_per_second"] > 0
     causal = planned(corpus, capsys, "--burn-in-passes", "0")
     assert "measured on this machine" in causal["rate"] and causal["banks"] == 0
+    averaged = planned(corpus, capsys, "--threads", "1", "--memory-frames", "2", "--scales", "32,48", "--flip")
+    assert "with 2 memory frames" in averaged["rate"]
 
 
 def test_settings_decide_the_units(corpus: Path, capsys: pytest.CaptureFixture):
