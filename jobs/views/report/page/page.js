@@ -174,7 +174,7 @@ async function fill(item) {
     const image = make("img", { alt: `frame ${picture.f}`, loading: "lazy", decoding: "async", src: picture.src, width: found.size[1], height: found.size[0] });
     const note = picture.k === "given" ? "given" : picture.k === "doubtful" ? `doubt ${picture.d.toFixed(2)}` : null;
     const button = make("button", { type: "button", class: picture.k, title: "Enlarge (Enter)" }, image,
-      make("span", {}, `${picture.f}${time ? "  " + time : ""}`, note ? make("b", {}, note) : null));
+      make("span", {}, `${picture.f}${time ? " · " + time : ""}`, note ? make("b", {}, note) : null));
     button.addEventListener("click", () => enlarge(picture, video, time));
     strip.append(button);
   }
