@@ -68,9 +68,7 @@ class Verdict:
         found = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
         imported = ""
         if self.imported_from is not None:
-            imported = (
-                f"; its masks were imported from {self.imported_from}: there are no settings of a run to check"
-            )
+            imported = f"; its masks were imported from {self.imported_from}: there are no settings of a run to check"
         videos = ", ".join(f"{count} {state}" for state, count in sorted(self.videos.items())) or "none"
         return [
             *(str(finding) for finding in self.findings),
