@@ -9,7 +9,7 @@ import io
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import tee
+from itertools import tee, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +106,9 @@ class MultiScaleSegmenter:
             run.segmenter.burn_in(numbers, _viewed(run, picture))
             for run, numbers in zip(self.runs, orders, strict=True)
         ]
-        for visited in zip(*passes, strict=True):
-            yield visited[0]
+        # Runs may visit frames that others do not: a gate judges each run's own masks.
+        for visited in zip_longest(*passes):
+            yield next(frame for frame in visited if frame is not None)
 
     def final_pass(
         self, pictures: Iterable[Picture], before: Iterable[Picture] = ()

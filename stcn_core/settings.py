@@ -125,6 +125,8 @@ class OfflineSettings:
             raise ValueError(f"--burn-in-gate joins names of {', '.join(GATES)} by commas, not {self.burn_in_gate}")
         if self.gates and not self.burn_in_passes:
             raise ValueError("--burn-in-gate judges what a burn-in memorises: a causal run has none")
+        if self.gates and not self.pin_prompts:
+            raise ValueError("--burn-in-gate trusts the given masks: it does not go with --no-pin-prompts")
         if "restart" in self.gates and self.burn_in_passes < 2:
             raise ValueError("--burn-in-gate restart is about later passes: give --burn-in-passes 2 or more")
         if self.gates and self.burn_in_order != "priority":

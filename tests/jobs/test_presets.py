@@ -59,6 +59,7 @@ def test_without_a_preset_the_fingerprint_is_what_it_was() -> None:
         (["--burn-in-order", "stcnbuf"], "--burn-in-frames all"),
         (["--scales", "480,big"], "'big'"),
         (["--additional-every", "-1"], "--additional-every"),
+        (["--burn-in-gate", "relabel", "--no-pin-prompts"], "--no-pin-prompts"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(words: list[str], said: str) -> None:

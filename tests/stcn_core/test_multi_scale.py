@@ -139,6 +139,15 @@ def test_one_run_at_the_own_size_is_the_plain_segmenter(made: Callable) -> None:
     assert list(run.final_pass(enumerate(VIDEO))) == list(plain.final_pass(enumerate(VIDEO)))
 
 
+def test_runs_may_visit_different_frames(made: Callable) -> None:
+    """Under a gate each run labels the frames again that its own bank holds."""
+    run = begin(made, options(scales="32,48", burn_in_gate="agreement,relabel", gate_overlap=0.6))
+    run.memorise_prompts(lambda frame: VIDEO[frame])
+    visits = list(run.burn_in(iter(ORDER), lambda frame: VIDEO[frame]))
+    assert set(visits) == set(ORDER) and len(visits) >= 8  # rehearsed, then visited
+    assert list(arrays(run.final_pass(enumerate(VIDEO)))) == list(range(FRAMES))
+
+
 def test_scales() -> None:
     assert parse_scales("480,600:7") == (Scale(480), Scale(600, 7.0))
     assert scaled_size((1080, 1920), Scale(480)) == (480, 853) and scaled_size((240, 426), Scale(600)) == (600, 1065)
