@@ -6,8 +6,8 @@ True masks are PNGs (palette, or grey 0/255; palette 255 is void and counts as b
     DIR/<video_id>/masks/*.png   DIR/Annotations/<video_id>/*.png
 
 Which frame a PNG belongs to (--truth-frames): `order` takes them in the order of their names, one per frame; `number`
-takes the number in the name as the frame's index. Without it: `order` where there are as many PNGs as frames,
-otherwise `number`.
+takes the number in the name as the frame's index. Without it: `order` where there are as many PNGs as frames;
+the image of that name where the video is a folder of images that is at hand; otherwise `number`.
 
 With --protocol the benchmark's own rules count, and our row stands under the published ones:
 

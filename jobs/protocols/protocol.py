@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from cluster.stores.remote import full_url
-from cluster.truth import place_truth, read_labels, truth_files
+from cluster.frames.image_folder import SUFFIXES, natural_key
+from cluster.stores.remote import connect, entry_name, full_url, list_folder
+from cluster.truth import Truth, place_truth, read_labels, truth_files
 from schemas.urls import public_url
 from stcn_core.metrics import Counted
 
@@ -66,7 +67,7 @@ def png_truth(place: TruthPlace, video: Mapping[str, Any]) -> VideoTruth | None:
     if not names:
         return None
     example = public_url(full_url(place.fs, names[0]))
-    found = place_truth(names, video, place.truth_frames, example)
+    found = _by_image_name(place, names, video) or place_truth(names, video, place.truth_frames, example)
     size = (video["height"], video["width"])
 
     def read(path: str) -> dict[int, np.ndarray]:
@@ -74,6 +75,25 @@ def png_truth(place: TruthPlace, video: Mapping[str, Any]) -> VideoTruth | None:
         return {int(k): labels == k for k in np.flatnonzero(np.bincount(labels.ravel())) if k}
 
     return VideoTruth(found.by, example, found.files, read)
+
+
+def _by_image_name(place: TruthPlace, names: Sequence[str], video: Mapping[str, Any]) -> Truth | None:
+    """Of a folder of images that is at hand, a mask belongs to the image of its name: YouTube-VOS's images are called
+    00000, 00005, ... and not all of them have masks. None where that is not so, or another way was asked for."""
+    counts = {video.get("frames_decoded"), video.get("frames_declared")}
+    if place.truth_frames is not None or len(names) in counts or video.get("codec") or not video.get("video"):
+        return None
+    try:
+        fs, path = connect(video["video"], place.options)
+        entries = [entry_name(entry) for entry in list_folder(fs, path) if entry["type"] != "directory"]
+    except (OSError, ValueError):
+        return None  # it was there when it was annotated
+    images = sorted((name for name in entries if name.lower().endswith(SUFFIXES)), key=natural_key)
+    index = {name.rpartition(".")[0]: number for number, name in enumerate(images)}
+    stems = [name.rpartition("/")[2].rpartition(".")[0] for name in names]
+    if len(index) not in counts or not all(stem in index for stem in stems):
+        return None
+    return Truth(tuple(sorted((index[stem], name) for stem, name in zip(stems, names, strict=True))), "image name")
 
 
 def mean_over_objects(videos: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -109,6 +109,19 @@ def test_youtube_vos_by_seen_and_unseen_categories(tmp_path):
     assert scores(tmp_path, "--protocol", "youtube-vos")["row"] == {"J&F": pytest.approx((first["J&F"] + 1) / 2)}
 
 
+def test_masks_of_some_images_are_told_by_the_images_names(tmp_path):
+    """As in YouTube-VOS: images 00000, 00005, ... of which the later ones have true masks."""
+    images = tmp_path / "data/JPEGImages/v"
+    images.mkdir(parents=True)
+    for number in range(6):
+        Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(images / f"{5 * number:05d}.jpg")
+    write_truth(tmp_path / "truth/Annotations/v", [block(n, 0) for n in (2, 3, 4)], names=["00010", "00015", "00020"])
+    write_output(tmp_path / "out", "v", {n: {1: block(n, 0)} for n in range(6)}, video=str(images))
+    video = scores(tmp_path, "--protocol", "youtube-vos")["videos"][0]
+    assert video["frames_told_by"] == "image name" and video["J"] == 1 and video["objects"][0]["frames"] == 2
+    assert scores(tmp_path, "--all-frames")["overall"]["J"] == 1
+
+
 def test_a_file_that_is_no_meta_json_is_named(tmp_path, capsys):
     write_case(tmp_path)
     (tmp_path / "meta.json").write_text('{"videos": {"a": []}}')
