@@ -134,8 +134,8 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         "--second-opinion",
         action=argparse.BooleanOptionalAction,
         default=default.second_opinion,
-        help="segment every frame with another part of the memory too: a better score of doubt, the same masks; "
-        "the final pass takes about twice as long (default: no)",
+        help="segment every frame with another part of the memory too, for one more score; the masks stay the same, "
+        "the final pass takes about half as long again (default: no)",
     )
     add_policies(masks)
     masks.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
