@@ -94,11 +94,17 @@ export class Clip extends EventTarget {
   // An edit that the server alone can do: everything is saved first, and read again afterwards.
   async onServer(request) {
     await this.settled();
-    const positioned = request.message === undefined ? request : this.#placed(await api.video(this.key), request);
-    await api.edit(this.key, { ...positioned, revision: this.revision });
-    this.done = [];
-    this.undone = [];
-    this.take(await api.video(this.key));
+    this.busy = true;
+    try {
+      const positioned = request.message === undefined ? request : this.#placed(await api.video(this.key), request);
+      await api.edit(this.key, { ...positioned, revision: this.revision });
+      this.done = [];
+      this.undone = [];
+      this.take(await api.video(this.key));
+    } finally {
+      this.busy = false;
+      this.changed();
+    }
   }
 
   // Resolves once everything is saved; rejects where it cannot be.
