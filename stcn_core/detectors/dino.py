@@ -38,7 +38,7 @@ class Dino:
         The normalised picture is padded with zeros to whole patches, to the right and below.
         """
         network, patch = self._network, self.patch
-        image = torch.from_numpy(np.ascontiguousarray(picture)).to(self._device).permute(2, 0, 1).float() / 255
+        image = torch.from_numpy(np.array(picture, order="C")).to(self._device).permute(2, 0, 1).float() / 255
         image = (image - image.new_tensor(MEAN)[:, None, None]) / image.new_tensor(STD)[:, None, None]
         height, width = picture.shape[:2]
         image = F.pad(image, (0, -width % patch, 0, -height % patch))[None]

@@ -71,6 +71,6 @@ def _shrunk(picture: np.ndarray) -> np.ndarray:
     if scale >= 1:
         return picture
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    image: Tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    image: Tensor = torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)[None].float()
     image = F.interpolate(image, size, mode="bilinear", antialias=True)[0]
     return image.round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()

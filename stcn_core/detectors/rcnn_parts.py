@@ -68,7 +68,7 @@ def pyramid(layout: RcnnLayout, norm: type[nn.Module], pyramid_norm: type[nn.Mod
 
 def as_tensor(picture: np.ndarray, device: str) -> Tensor:
     """uint8 RGB [H, W, 3] -> float [3, H, W], 0 to 1."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).to(device).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(picture, order="C")).to(device).permute(2, 0, 1).float() / 255
 
 
 def chosen(
