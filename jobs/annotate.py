@@ -135,7 +135,7 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=default.second_opinion,
         help="segment every frame with another part of the memory too, for one more score; the masks stay the same, "
-        "the final pass takes about half as long again (default: no)",
+        "the final pass takes 1.4 to 1.8 times as long (default: no)",
     )
     add_policies(masks)
     masks.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
