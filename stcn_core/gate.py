@@ -18,8 +18,7 @@ from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.seeds import named_seed
 from stcn_core.settings import OfflineSettings
 
-GROWTH = 2  # outward: the reach grows by so many frames per frame visited
-FIRST_REACH = 4
+WINDOW = 4  # outward: each frame is drawn from so many
 KEPT = 0.5  # restart: share of the bank that the next pass starts with
 STRIDE = 4  # of the label maps that a rehearsal keeps: one in 16 pixels
 
@@ -56,8 +55,8 @@ def stages(order: Sequence[int], settings: OfflineSettings, prompted: Collection
 
 
 def outward(frames: Sequence[int], prompted: Collection[int], draw: np.random.Generator) -> tuple[int, ...]:
-    """A random order that grows from the prompted frames: each frame is drawn from those within reach, which are at
-    first the few nearest to a prompt, and more with every visit; after half of the visits all that are left."""
+    """A random order that grows from the prompted frames: each frame is drawn from the WINDOW nearest to a prompt that
+    are left. A wider window soon visits frames far from any that is known, and loses what outward is for."""
     there = np.asarray(sorted(prompted))
     frames = np.asarray(frames)
     after = np.searchsorted(there, frames).clip(max=len(there) - 1)
@@ -67,7 +66,7 @@ def outward(frames: Sequence[int], prompted: Collection[int], draw: np.random.Ge
     reached: list[int] = []
     for visit in range(len(near)):
         taken = len(order) + len(reached)
-        reached += near[taken : max(taken, FIRST_REACH + GROWTH * visit)]
+        reached += near[taken : visit + WINDOW]
         order.append(reached.pop(int(draw.integers(len(reached)))))
     return tuple(order)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from stcn_core.settings import OfflineSettings
 
-BASE, CAUSAL = "base", "causal"
+BASE, CAUSAL, OUTWARD = "base", "causal", "outward-reservoir"
 BANKS = (5, 10, 20, 50, 128)
 BANK = 20  # of the base: the largest one that the short clips can fill by memorising every fifth frame
 EVICTIONS = ("reservoir", "random-frame", "random-token")
@@ -62,9 +62,14 @@ def grid() -> list[Cell]:
     add("causal-adaptive", "causal policy", causal, admission="adaptive")
     for name, change in GATES.items():
         add(f"gate-{name}", "gate", headline=name in ("outward", "two-way"), **change)
-    add("gate-outward-relabel", "gate", burn_in_gate="outward,relabel", headline=True)
-    add("gate-outward-two-way", "gate", burn_in_gate="outward,two-way")
-    add("gate-outward-two-way-relabel", "gate", burn_in_gate="outward,two-way,relabel")
+    add("gate-outward-relabel", "gate", burn_in_gate="outward,relabel")
+    # Under fifo an outward burn-in leaves only what is farthest from the prompts.
+    spread = replace(base, burn_in_gate="outward", memory_policy="reservoir")
+    add(OUTWARD, "gate, reservoir", spread, headline=True)
+    for bank in (5, 50):
+        add(f"{OUTWARD}-bank-{bank}", "gate, reservoir", spread, memory_frames=bank)
+    for more in ("agreement", "two-way", "relabel"):
+        add(f"{OUTWARD}-{more}", "gate, reservoir", spread, burn_in_gate=f"outward,{more}")
     add("passes-2", "passes", burn_in_passes=2)
     for name, change in GATES.items():
         add(f"gate-{name}-passes-2", "gate x passes", burn_in_passes=2, **change)

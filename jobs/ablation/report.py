@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.ablation.cells import BANK, BANKS, BASE, CAUSAL, Cell
+from jobs.ablation.cells import BANK, BANKS, BASE, CAUSAL, OUTWARD, Cell
 from jobs.ablation.chart import Row, save_chart
 from jobs.ablation.clips import KINDS, ClipSpec
 from jobs.ablation.intervals import LEVEL, Estimate, estimate
@@ -102,9 +102,9 @@ def _page(
         f"Made by `python -m jobs.ablate`. Checkpoint {results.made_with['checkpoint_sha256'][:12]}, shorter side "
         f"{results.resolution} pixels, the first frame's true masks are the prompt, masks compared at that size. "
         f"Brackets: {LEVEL:.0%} bootstrap intervals over the clips (all objects of a clip, and clips made from the "
-        "same one, are drawn together); of fewer than five clips they say little. Passes run on all frames; of long videos every 10th frame is compared with "
-        "the truth, of to-and-fro ones every 2nd or 5th. To-and-fro clips hold every frame several times: they say "
-        "nothing about genuine long videos.",
+        "same one, are drawn together); of fewer than five clips they say little. Passes run on all frames; of long "
+        "videos every 10th frame is compared with the truth, of to-and-fro ones every 2nd or 5th. To-and-fro clips "
+        "hold every frame several times: they say nothing about genuine long videos.",
         "",
         f"`{BASE}`: bank {BANK}, one burn-in pass of {4 * BANK} frames at most, fifo, prompt pinned, ring 2, groups of "
         f"5. `{CAUSAL}`: the same bank, every 5th frame memorised. `{BEST_CAUSAL}` and `{BEST_OFFLINE}`: for each "
@@ -135,6 +135,7 @@ def _pairs(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:
         ours, theirs = (BASE, CAUSAL) if bank == BANK else (f"bank-{bank}", f"causal-bank-{bank}")
         if {ours, theirs} <= names:
             found.append((f"bank {bank}", ours, theirs))
+    found += [(f"{OUTWARD}, bank {BANK}", OUTWARD, CAUSAL)]
     return [*found, ("base - best causal", BASE, BEST_CAUSAL), ("best - best causal", BEST_OFFLINE, BEST_CAUSAL)]
 
 
