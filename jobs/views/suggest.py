@@ -119,6 +119,17 @@ def _best(worth: dict[int, float], now: Callable[[int], float]) -> int | None:
     return None
 
 
+def worst(doubts: VideoDoubts, count: int) -> list[Suggestion]:
+    """Up to `count` of the most doubtful frames, apart from each other: for looking, not for correcting."""
+    left, apart = doubts.frame_doubt, max(1, len(doubts.frames) // (2 * (count + 1)))
+    chosen = []
+    while len(chosen) < count and left.any():
+        step = int(left.argmax())
+        chosen.append(_suggestion(doubts, step))
+        left[max(0, step - apart) : step + apart + 1] = 0
+    return chosen
+
+
 def at_random(doubts: VideoDoubts, count: int, given: Sequence[int], seed: int) -> list[Suggestion]:
     """As many frames by lot: what suggestions are measured against."""
     free = np.flatnonzero(~(np.isin(doubts.frames, list(given)) | doubts.given.any(1)))

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from jobs.views.overlay import object_colour
-from jobs.views.suggest import Suggestion, VideoDoubts, suggest, video_doubts
+from jobs.views.suggest import Suggestion, VideoDoubts, video_doubts, worst
 
 DOUBTFUL = 0.5
+SHOWN_DOUBT = 0.3  # from here on a picture is marked as doubtful
 BINS, LEAST_BINS, ALL_BINS = 240, 40, 2400  # columns of an object's course; of all objects together
 MOST_OBJECTS = 60
 DOUBTFUL_FRAMES = 4
@@ -60,8 +61,9 @@ def frames_to_show(course: Course, count: int) -> list[tuple[int, str, Suggestio
     given = np.flatnonzero(doubts.given.any(1))
     if len(given):
         chosen[int(doubts.frames[given[0]])] = ("given", None)
-    for one in suggest(doubts, min(DOUBTFUL_FRAMES, count // 2), list(chosen)):
-        chosen[one.frame] = ("doubtful" if one.doubt >= 0.3 else "even", one)
+    for one in worst(doubts, min(DOUBTFUL_FRAMES, count // 2)):
+        if one.frame not in chosen:
+            chosen[one.frame] = ("doubtful" if course.known and one.doubt >= SHOWN_DOUBT else "even", one)
     # Each further one in the middle of the widest stretch that shows nothing.
     marks = sorted({-1, steps, *(int((frame - doubts.frames[0]) // _stride(doubts)) for frame in chosen)})
     while len(chosen) < min(count, steps):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jobs.views.suggest import ABSENT_DOUBT, VideoDoubts, suggest, video_doubts
+from jobs.views.suggest import ABSENT_DOUBT, VideoDoubts, suggest, video_doubts, worst
 
 VIDEO = {"first_frame": 10, "stride": 2, "frames_annotated": 100}
 
@@ -52,6 +52,14 @@ def test_the_middle_of_a_doubtful_stretch_comes_before_a_worse_single_frame():
     doubt[28:49], doubt[80] = 0.6, 1.0
     (only,) = suggest(doubts_of(doubt), 1, given=[10])
     assert 34 <= (only.frame - 10) // 2 <= 42
+
+
+def test_the_worst_frames_are_apart():
+    doubt = np.full(100, 0.05)
+    doubt[28:49], doubt[80] = 0.6, 1.0
+    found = worst(doubts_of(doubt), 2)
+    assert found[0].frame == 10 + 2 * 80 and 28 <= (found[1].frame - 10) // 2 < 49
+    assert worst(doubts_of(np.zeros(100)), 2) == []
 
 
 def test_even_doubt_is_spread_evenly():
