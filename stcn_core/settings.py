@@ -131,10 +131,7 @@ class OfflineSettings:
             raise ValueError("--burn-in-gate restart is about later passes: give --burn-in-passes 2 or more")
         if self.gates and self.burn_in_order != "priority":
             raise ValueError(f"--burn-in-gate works on the random order, not on --burn-in-order {self.burn_in_order}")
-        emptying = {"agreement", "relabel", "restart"} & set(self.gates)
-        if emptying and not self.pin_prompts:
-            raise ValueError("--burn-in-gate agreement, relabel and restart would lose prompts: give --pin-prompts")
-        if emptying - {"agreement"} and self.memory_policy == "random-token":
+        if {"relabel", "restart"} & set(self.gates) and self.memory_policy == "random-token":
             raise ValueError("--burn-in-gate relabel and restart need whole frames in the bank, not random-token")
         if not 0 <= self.gate_overlap <= 1:
             raise ValueError(f"--gate-overlap is a J from 0 to 1, not {self.gate_overlap}")

@@ -208,7 +208,7 @@ def test_split_equals_unsplit_from_the_saved_bank(network: STCN, policy: str, tm
         ({"burn_in_gate": "restart"}, "--burn-in-passes 2"),
         ({"burn_in_gate": "outward", "burn_in_order": "stcnbuf", "burn_in_frames": 0}, "--burn-in-order"),
         ({"burn_in_gate": "relabel", "memory_policy": "random-token"}, "random-token"),
-        ({"burn_in_gate": "relabel", "pin_prompts": False}, "--pin-prompts"),
+        ({"burn_in_gate": "relabel", "pin_prompts": False}, "pin-prompts"),
         ({"gate_overlap": 1.1}, "--gate-overlap"),
     ],
 )
