@@ -10,7 +10,8 @@ BURN_IN_ORDERS = ("priority", "stcnbuf", "stcnbuf-in-order")
 GATES = {
     "agreement": "a frame is memorised where a burn-in in another random order gave it the same mask",
     "two-way": "a frame is memorised where, as the only memory, it gives back the prompt's mask",
-    "outward": "the first pass's random order grows outward from the prompts",
+    "outward": "the first pass's random order grows outward from the prompts; under --memory-policy reservoir the bank "
+    "keeps frames of the whole way",
     "relabel": "in the end the bank's frames are segmented again",
     "restart": "each further pass starts with the surest half of the bank alone",
 }
