@@ -80,10 +80,19 @@ def disturb(args: argparse.Namespace, folder: Path, good: Path, everything: Path
     expected_failures = {f"{name}-1": kind for name, kind in CURSES.items()} | {"text": "not-a-video"}
     if failed != expected_failures:
         wrong.append(f"failures are {failed}, expected {expected_failures}")
+        wrong += history(output, failed.keys() - expected_failures.keys())
     if code != 3:
         wrong.append((folder / "marks.log").read_text()[-3000:])
     print("sound" if not wrong else "\n".join(wrong))
     return 1 if wrong else 0
+
+
+def history(output: Path, videos: set[str]) -> list[str]:
+    """What happened to these videos, a line per failed attempt."""
+    told = ("video_id", "unit_id", "attempt", "terminal", "error_class", "stage", "cause", "frames_done", "message")
+    rows = [row for row in table_rows(output, "failures") if row["video_id"] in videos]
+    rows.sort(key=lambda row: (row["video_id"], row["unit_id"], row["attempt"]))
+    return [" ".join(str(row.get(name))[:80] for name in told) for row in rows]
 
 
 if __name__ == "__main__":
