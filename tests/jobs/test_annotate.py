@@ -16,6 +16,7 @@ from made_corpus import (
     write_checkpoint,
     write_corpus,
 )
+from made_detectors import tiny_weights
 from made_processes import actors_below, descendants, kill
 from pycocotools import mask as coco
 
@@ -173,31 +174,34 @@ def test_bad_videos_become_rows_and_the_others_finish(corpus: tuple[Path, Path],
         f'{{"video": "{bad}", "video_id": "text", {box % 0}}}',
         f'{{"video": "{tmp_path}/none.mp4", "video_id": "missing", {box % 0}}}',
         f'{{"video": "{good}", "video_id": "late", {box % 500}}}',
+        f'{{"video": "{good}", "video_id": "nobody", "prompts": [{{"detector": "mask-rcnn", "min_score": 1}}]}}',
     ]
+    weights = ("--detector-weights", str(tiny_weights(tmp_path, "mask-rcnn")))
     mixed = manifest.parent / "mixed.jsonl"
     mixed.write_text("\n".join(lines))
     output = tmp_path / "out"
-    done = annotate(mixed, output, checkpoint)
+    done = annotate(mixed, output, checkpoint, *weights)
     assert done.returncode == 3, done.stderr
     failures = {row["video_id"]: row for row in table_rows(output, "failures")}
     assert {name: row["error_class"] for name, row in failures.items()} == {
         "text": "not-a-video",
         "missing": "missing",
         "late": "prompt",
+        "nobody": "nothing-detected",
     }
     assert all(row["terminal"] for row in failures.values())
     assert "only 24 frames" in failures["late"]["message"]
     status = {row["video_id"]: row["status"] for row in table_rows(output, "videos")}
-    assert status == {"v-0": "done", "text": "failed", "missing": "failed", "late": "failed"}
+    assert status == {"v-0": "done", "text": "failed", "missing": "failed", "late": "failed", "nobody": "failed"}
     mine = [row for row in read_rows(reference) if row["video_id"] == "v-0"]
     assert rows_hash(read_rows(output)) == rows_hash(mine)
-    again = annotate(mixed, output, checkpoint, "--failed-videos-exit", "0")
+    again = annotate(mixed, output, checkpoint, *weights, "--failed-videos-exit", "0")
     assert again.returncode == 0 and "0 to do" in again.stderr
     for row in output.glob("videos/*"):  # as if the driver had died before it wrote the failed videos' rows
         row.unlink()
-    assert annotate(mixed, output, checkpoint).returncode == 3
+    assert annotate(mixed, output, checkpoint, *weights).returncode == 3
     assert {row["video_id"]: row["status"] for row in table_rows(output, "videos")} == status
-    retried = annotate(mixed, output, checkpoint, "--retry-failed", "prompt")
+    retried = annotate(mixed, output, checkpoint, *weights, "--retry-failed", "nothing-detected")
     assert retried.returncode == 3 and "1 to do" in retried.stderr
 
 
