@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     for path in write_report(args.output, cells, clips, results):
         say(f"wrote {path}")
     if left:
-        hours = sum(map(pace.seconds, left)) / 3600
+        hours = pace.core_hours(left)
         say(f"time is up: {len(left)} measurements are left, about {hours:.1f} core-hours: the same command goes on")
         return 3
     return int(ExitCode.DONE)
@@ -111,8 +111,7 @@ def _list(planned: list, results: Results, pace: Pace) -> int:
             pace.learn(task, record)
     for task in planned:
         print(f"{'left' if task in left else 'done'}  {task.cell.name}  {task.clip.name}  seed {task.seed}")
-    hours = sum(map(pace.seconds, left)) / 3600
-    print(f"{len(planned)} measurements, {len(left)} left: about {hours:.1f} core-hours")
+    print(f"{len(planned)} measurements, {len(left)} left: about {pace.core_hours(left):.1f} core-hours")
     return int(ExitCode.DONE)
 
 

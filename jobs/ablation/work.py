@@ -28,21 +28,30 @@ def evaluations(task: Task, frames: int, objects: float = 1.0) -> float:
 
 
 class Pace:
-    """Seconds that a task will take, learned from those that were measured."""
+    """What a task will take, learned from those that were measured."""
 
     def __init__(self) -> None:
-        self._seconds = self._asked = 0.0
+        self._seconds = self._cpu_seconds = self._asked = 0.0
         self._frames: dict[str, tuple[int, int]] = {}
 
     def learn(self, task: Task, record: dict[str, Any]) -> None:
         self._seconds += record["seconds"]
+        self._cpu_seconds += record["cpu_seconds"]
         self._asked += sum(record["evaluations"].values())
         self._frames[task.clip.name] = record["frames"], len(record["objects"])
 
     def seconds(self, task: Task) -> float:
+        """On this machine, as busy as it was."""
+        return self._evaluations(task) * (self._seconds / self._asked if self._asked else SECONDS_PER_EVALUATION)
+
+    def core_hours(self, tasks: Sequence[Task]) -> float:
+        """Of a core that does nothing else."""
+        each = self._cpu_seconds / self._asked if self._asked else SECONDS_PER_EVALUATION
+        return sum(map(self._evaluations, tasks)) * each / 3600
+
+    def _evaluations(self, task: Task) -> float:
         frames, objects = self._frames.get(task.clip.name) or USUAL.get(task.clip.kind, (80, 1))
-        each = self._seconds / self._asked if self._asked else SECONDS_PER_EVALUATION
-        return evaluations(task, frames, objects) * each
+        return evaluations(task, frames, objects)
 
 
 def work(
