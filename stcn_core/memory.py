@@ -139,10 +139,18 @@ class MemoryBank:
         """A guessed first mask (a box): kept like a pinned slot until `drop_seeds`, but its frame does not read it."""
         self._put_pinned(frame, key, values, valid, pinned=False)
 
-    def drop_seeds(self) -> None:
-        """Empties the slots that `seed` filled."""
+    def drop_seeds(self, unshown: Collection[int] = ()) -> None:
+        """Empties the slots that `seed` filled. unshown: objects that no pinned mask shows; where no frame in the bank
+        knows one of these either, its seed stays."""
+        known = {k for index in self._bank for k, valid in enumerate(self.slots[index].valid) if valid}
         for index in self._pinned:
-            if not self.slots[index].pinned:
+            slot = self.slots[index]
+            if slot.pinned or slot.frame == EMPTY:
+                continue
+            needed = tuple(valid and k in unshown and k not in known for k, valid in enumerate(slot.valid))
+            if any(needed):
+                self.slots[index] = replace(slot, valid=needed)
+            else:
                 self._clear(index)
 
     def admit(self, frame: int) -> int | None:

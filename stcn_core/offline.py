@@ -26,7 +26,7 @@ from stcn_core.masks import MaskScores, ObjectMask, frame_masks
 from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
 from stcn_core.online import OnlineSegmenter
-from stcn_core.prompts import FramePrompts, PromptSet, shrink_mask
+from stcn_core.prompts import FramePrompts, PromptError, PromptSet, shrink_mask
 from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.score import score_frames
 from stcn_core.settings import OfflineSettings
@@ -78,7 +78,10 @@ class OfflineSegmenter:
             )
 
     def memorise_prompts(self, picture: Callable[[int], np.ndarray]) -> None:
-        """picture(frame) gives each prompted frame at the working size."""
+        """picture(frame) gives each prompted frame at the working size.
+
+        Raises PromptError where, unpinned, the prompts of one object have already pushed out those of another.
+        """
         for frame, here in self.prompts.frames.items():
             encoded = self.propagation.encode([frame], [picture(frame)])
             masks = self._small({**here.seeds, **here.given})
@@ -91,9 +94,16 @@ class OfflineSegmenter:
             for ids, put in ((here.given, keep), (here.seeds, self.memory.seed)):
                 if ids:
                     put(frame, encoded.features.key[0], values, [i in ids for i in self.prompts.object_ids])
+        lost = [i for i, known in zip(self.prompts.object_ids, self.memory.known(), strict=True) if not known]
+        if lost:
+            raise PromptError(
+                f"object {lost[0]}: its given masks do not fit into a bank of {self.memory.capacity} frames beside the "
+                "other prompts: give a larger --memory-frames, or --pin-prompts"
+            )
 
     def burn_in(self, order: Iterable[int], picture: Callable[[int], np.ndarray]) -> Iterator[int]:
-        """Visits the frames in that order; yields each when it is done. Seeds are dropped at the end.
+        """Visits the frames in that order; yields each when it is done. Seeds are dropped at the end, unless a gate has
+        left nothing else that shows their objects.
 
         A gate (stcn_core/gate.py) may change the order and visit frames again.
         """
@@ -110,7 +120,7 @@ class OfflineSegmenter:
             if stage.rehearsal:
                 self.memory.keep_bank(())
         if visited:
-            self.memory.drop_seeds()
+            self.memory.drop_seeds(set(self.positions.values()) - self._pinned_objects())
 
     def _visit(self, frame: int, picture: Callable[[int], np.ndarray], rehearsal: bool) -> None:
         position = self.memory.admit(frame)
@@ -131,6 +141,11 @@ class OfflineSegmenter:
             self.memory.memorise(position, frame, key, values, known)
         else:
             self.memory.withdraw(frame)
+
+    def _pinned_objects(self) -> set[int]:
+        """Positions of the objects that a pinned mask shows."""
+        given = (here.given.items() for here in self.prompts.frames.values() if self.settings.pin_prompts)
+        return {self.positions[i] for masks in given for i, mask in masks if mask.any()}
 
     def _sure(self, probabilities: Tensor) -> bool:
         """Whether these [1 + K, H, W] pass the confidence gate."""

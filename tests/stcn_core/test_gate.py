@@ -128,6 +128,27 @@ def test_an_object_that_is_not_trusted_is_unknown_in_the_slot(network: STCN, mon
     dict(run.final_pass(enumerate(VIDEO)))  # object 2 is read from its prompt alone
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"confidence_gate": 1.0}, {"burn_in_gate": "agreement", "gate_overlap": 1.0}, {"memory_policy": "random-token"}],
+)
+def test_a_box_stays_where_nothing_else_tells_of_its_object(
+    network: STCN, changes: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A detection or box is dropped after the burn-in; where gates turned every frame away it is all that is known."""
+    monkeypatch.setattr(gate.Gate, "trusted", lambda *_: [False, False])
+    monkeypatch.setattr(OfflineSegmenter, "_sure", lambda self, _: bool(self.settings.burn_in_gate))
+    one, two = ((LABELS[3] == i).astype(np.uint8) for i in (1, 2))
+    frames = {3: FramePrompts({1: one}, {1: one, 2: two}), 9: FramePrompts({2: np.zeros(SIZE, np.uint8)})}
+    run, _ = burned_in(network, settings("", **changes), PromptSet((1, 2), frames))
+    assert run.memory.bank_frames() == []
+    # Object 1 has a pinned mask and needs its box no more; object 2 is pinned only where it is absent.
+    assert [(slot.frame, slot.valid) for slot in run.memory.slots if not slot.pinned and slot.frame >= 0] == [
+        (3, (False, True))
+    ]
+    assert 2 in {mask.object_id for _, masks in run.final_pass(enumerate(VIDEO)) for mask in masks}
+
+
 def test_two_way_asks_the_first_frame_that_shows_an_object(network: STCN) -> None:
     one, two = ((LABELS[3] == i).astype(np.uint8) for i in (1, 2))
     frames = {0: FramePrompts({2: np.zeros(SIZE, np.uint8)}), 3: FramePrompts({1: one, 2: two})}

@@ -12,7 +12,7 @@ from stcn_core.burn_in import BurnInChoice
 from stcn_core.masks import ObjectMask
 from stcn_core.network import STCN
 from stcn_core.offline import OfflineSegmenter
-from stcn_core.prompts import FramePrompts, PromptSet
+from stcn_core.prompts import FramePrompts, PromptError, PromptSet
 from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.settings import OfflineSettings
 
@@ -360,3 +360,14 @@ def test_a_full_device_halves_the_batch_and_not_the_masks(network: STCN, monkeyp
     monkeypatch.setattr(Propagation, "segment", full)
     with pytest.raises(torch.OutOfMemoryError):
         list(run.final_pass(enumerate(VIDEO)))
+
+
+def test_unpinned_prompts_that_push_each_other_out_are_a_prompts_error() -> None:
+    frames = {frame: FramePrompts({i: np.ones((32, 48), np.uint8)}) for i, frame in ((1, 0), (2, 4))}
+    options = OfflineSettings(memory_frames=1, pin_prompts=False)
+    propagation = Propagation(random_network(), (32, 48))
+    run = OfflineSegmenter(
+        propagation, options, PromptSet((1, 2), frames), source=(32, 48), size=(32, 48), video_id="v"
+    )
+    with pytest.raises(PromptError, match="object 1: .* bank of 1 frames .* --memory-frames"):
+        run.memorise_prompts(lambda _: np.zeros((32, 48, 3), np.uint8))
