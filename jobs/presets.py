@@ -64,7 +64,8 @@ class PresetParser(argparse.ArgumentParser):
     def parse_known_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        # Abbreviated like any option: --pres is --preset to the other parser, too.
+        early = argparse.ArgumentParser(add_help=False)
         early.add_argument("--preset", choices=PRESETS)
         with_preset = early.parse_known_args(args)[0].preset
         self.set_defaults(**(PRESETS[with_preset].settings if with_preset else {}))

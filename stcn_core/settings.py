@@ -1,5 +1,6 @@
 """The settings of the offline algorithm. Each one changes masks; how fast they are made is set elsewhere."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -39,6 +40,8 @@ def parse_scales(text: str) -> tuple[Scale, ...]:
         scales.append(scale)
     if len(set(scales)) < len(scales):
         raise ValueError(f"--scales {text} names a run twice")
+    if text and not scales:
+        raise ValueError(f"--scales {text} names no shorter side: give some, as in 480,600:7, or leave it out")
     return tuple(scales)
 
 
@@ -107,11 +110,15 @@ class OfflineSettings:
             raise ValueError(f"--confidence-gate is a probability from 0 (off) to 1, not {self.confidence_gate}")
         if self.include_last and not self.recent_frames:
             raise ValueError("--include-last keeps the frame before in the ring: give --recent-frames 1 or more")
-        if self.kernel_sigma and not self.top_k:
-            raise ValueError("--kernel-sigma works on the best matches: give --top-k 1 or more")
+        if not math.isfinite(self.kernel_sigma):
+            raise ValueError(f"--kernel-sigma is a number of cells from 0 (off), not {self.kernel_sigma}")
+        kernels = {"--kernel-sigma": self.kernel_sigma}
+        kernels |= {f"--scales {self.scales}": scale.kernel_sigma for scale in parse_scales(self.scales)}
+        for option, sigma in kernels.items():
+            if sigma and not self.top_k:
+                raise ValueError(f"{option}: a kernel works on the best matches: give --top-k 1 or more")
         if self.burn_in_order != "priority" and self.burn_in_frames != 0:
             raise ValueError(f"--burn-in-order {self.burn_in_order} visits every frame: give --burn-in-frames all")
-        parse_scales(self.scales)
         self._check_gates()
         if self.second_opinion and not self.burn_in_passes:
             raise ValueError("--second-opinion compares parts of the bank: a causal run (--burn-in-passes 0) has none")

@@ -24,6 +24,7 @@ def test_what_is_given_beside_it_overrides() -> None:
         found = config(*words)
         assert found.top_k == 20 and found.affinity == "dot" and found.include_last
     assert config("--preset", "stcnbuf", "--pin-prompts").pin_prompts
+    assert config("--pres", "stm") == config("--preset", "stm")  # options may be abbreviated
     assert config("--preset", "stcn", "--burn-in-passes", "1", "--seed", "3").burn_in_passes == 1
 
 
@@ -58,6 +59,9 @@ def test_without_a_preset_the_fingerprint_is_what_it_was() -> None:
         (["--kernel-sigma", "7", "--top-k", "all"], "--top-k"),
         (["--burn-in-order", "stcnbuf"], "--burn-in-frames all"),
         (["--scales", "480,big"], "'big'"),
+        (["--scales", "480:7", "--top-k", "all"], "--scales 480:7: .*--top-k"),  # else the first video would say so
+        (["--scales", ","], "names no shorter side"),
+        (["--kernel-sigma", "nan"], "--kernel-sigma"),
         (["--additional-every", "-1"], "--additional-every"),
         (["--burn-in-gate", "relabel", "--no-pin-prompts"], "--no-pin-prompts"),
     ],
