@@ -28,8 +28,8 @@ def publish_bank(unit_id: str, video: OpenVideo, bench: Workbench) -> Published:
         "bytes": published.size,
         "sha256": published.sha256,
     }
-    if video.prompts.found:
-        record[FOUND] = [one.to_record() for one in video.prompts.found.values()]
+    if any(prompt.detects for prompt in video.row.prompts):
+        record[FOUND] = [one.to_record() for one in video.found]
     bench.storage.publish(facts, json.dumps(record, indent=2).encode())
     return published
 

@@ -41,7 +41,8 @@ class OpenVideo:
     """One video as a unit needs it. Raises VideoError, PromptError, OSError.
 
     folder is a scratch folder of its own; size (h, w) the working size, source (H, W) that of the masks; segmenter is
-    set by the units that work on it, so that the next segment need not load the bank again.
+    set by the units that work on it, so that the next segment need not load the bank again; found is all that a
+    detector was asked for.
     """
 
     def __init__(self, unit: Unit, bench: Workbench, heartbeat: Heartbeat) -> None:
@@ -69,8 +70,10 @@ class OpenVideo:
             self.times = bench.decoder.frame_times(self.path)
             self.seekable = self.times.seekable if self.times is not None else True
             heartbeat.stage("prompts")
-            found = found_objects(unit, self)
-            self.prompts: PromptSet = resolve_prompts(unit.row.prompts, self.source, self.frame_at, self.load, found)
+            self.found = found_objects(unit, self)
+            self.prompts: PromptSet = resolve_prompts(
+                unit.row.prompts, self.source, self.frame_at, self.load, self.found
+            )
             if not unit.found:
                 # Its id says that it does not exist: masks under that id would contradict the next plan.
                 raise FileNotFoundError(

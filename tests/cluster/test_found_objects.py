@@ -266,3 +266,36 @@ def test_an_actor_loads_a_detector_once_and_only_when_asked(tmp_path: Path, colo
         Detectors(known, "cpu", tmp_path, {}).get("mask-rcnn")
     with pytest.raises(WorkerError, match="no weights of the detector pointrend"):
         detectors.get("pointrend")
+
+
+@pytest.mark.parametrize("kind", ["one object found twice", "nothing to be found"])
+def test_segments_on_other_actors_know_all_that_was_found(
+    tmp_path: Path, colours: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlemasklib import RLEMask
+
+    square = np.zeros((48, 64), np.uint8)
+    square[30:46, 30:46] = 1
+    whole, empty = ({"size": [48, 64], "counts": RLEMask.from_array(m).to_dict()["counts"].decode()}
+                    for m in (square, 0 * square))  # fmt: skip
+    prompts = [{"frame": 5, "object_id": 2, "rle": whole}]
+    if kind == "one object found twice":
+        # On frame 25 everything is said: object 2 is absent there.
+        prompts.append({"frame": 25, "object_id": 1, "points": [[54, 8, 1]], "complete": True})
+        prompts.append({"frame": 40, "object_id": 1, "points": [[54, 8, 1]]})
+    else:
+        prompts.append({"frame": 25, "object_id": 2, "rle": empty, "detector": "mask-rcnn"})
+    manifest = [{"video": str(colour_video(tmp_path / "v.mp4", 60)), "video_id": "v", "prompts": prompts}]
+    opened = UnitRun._open
+    monkeypatch.setattr(UnitRun, "_open", lambda self: self.bench.put_away() or opened(self))
+    found = []
+    for segments in (100, 1):
+        monkeypatch.setattr("cluster.plan.UNIT_SEGMENTS", segments)
+        monkeypatch.setattr("cluster.burn_in_frames.UNIT_SEGMENTS", segments)
+        storage = Storage(str(tmp_path / f"out-{segments}"))
+        rows, detectors = rows_of(manifest, {"mask-rcnn": colours})
+        run_here(storage, rows, CONFIG, tmp_path / "scratch", detectors=detectors)
+        masks = [(r["object_id"], r["frame_index"], r["rle_counts"]) for r in table(storage, "masks")]
+        assert not [mask for mask in masks if mask[:2] == (2, 25)]
+        found.append((sorted(masks), table(storage, "tracks")[-1]["prompt_frames"]))
+    assert found[0] == found[1] and found[0][1] == [5, 25]
