@@ -77,13 +77,13 @@ class CursedSegmenters(StandInSegmenters):
         super().__init__(seconds_per_frame)
         self.marks = marks
 
-    def begin(self, settings, prompts, *, source, size, video_id, visited) -> StandInSegmenter:
+    def begin(self, settings, prompts, video) -> StandInSegmenter:
         return CursedSegmenter(
             settings,
             prompts,
-            source=source,
-            size=size,
-            video_id=video_id,
+            source=video.source,
+            size=video.size,
+            video_id=video.video_id,
             marks=self.marks,
             seconds=self.seconds_per_frame,
         )
