@@ -18,7 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from stcn_core.memory import BankLayout, MemoryBank, Slot
+from stcn_core.bank_layout import BankLayout, Slot
+from stcn_core.memory import MemoryBank
 from stcn_core.settings import OfflineSettings
 
 SCHEMA = "stcn-bank 1.0.0"

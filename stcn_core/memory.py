@@ -17,44 +17,15 @@ import torch
 from torch import Tensor
 
 from stcn_core import readout, readout_all
+from stcn_core.bank_layout import EMPTY, MOSAIC, BankLayout, Slot
 from stcn_core.eviction import eviction_of, random_tokens
 from stcn_core.match import MatchMaps
 from stcn_core.seeds import named_seed
 from stcn_core.settings import OfflineSettings
 
-EMPTY = -1
-MOSAIC = -2
 PROMPT_COPY = 1 << 40  # added to the number of a prompted frame in the bank, which no frame of a video has
 USUAL_TOP_K = 20
 GROWTH = 32  # slots that an unbounded bank starts with; it doubles when they are full
-
-
-@dataclass
-class Slot:
-    """What one slot holds. frame is EMPTY where nothing is, MOSAIC where elements differ."""
-
-    frame: int = EMPTY
-    pinned: bool = False
-    valid: tuple[bool, ...] = ()
-
-
-@dataclass(frozen=True)
-class BankLayout:
-    """Which slots lie where: what a bank is beside its tensors.
-
-    pinned, recent and bank are the slots' indices by part, in the parts' own order; slots all of them by index.
-    partly_known: under random-token, the frames where some object is not valid.
-    """
-
-    pinned: tuple[int, ...]
-    recent: tuple[int, ...]
-    bank: tuple[int, ...]
-    slots: tuple[Slot, ...]
-    partly_known: dict[int, tuple[bool, ...]]
-
-    def held(self) -> list[int]:
-        """The indices of the slots that hold something."""
-        return [index for index, slot in enumerate(self.slots) if slot.frame != EMPTY]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,34 @@
+"""Which slots of a memory bank lie where, and what each holds: what a bank is beside its tensors."""
+
+from dataclasses import dataclass
+
+EMPTY = -1
+MOSAIC = -2
+
+
+@dataclass
+class Slot:
+    """What one slot holds. frame is EMPTY where nothing is, MOSAIC where elements differ."""
+
+    frame: int = EMPTY
+    pinned: bool = False
+    valid: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True)
+class BankLayout:
+    """Which slots lie where: what a bank is beside its tensors.
+
+    pinned, recent and bank are the slots' indices by part, in the parts' own order; slots all of them by index.
+    partly_known: under random-token, the frames where some object is not valid.
+    """
+
+    pinned: tuple[int, ...]
+    recent: tuple[int, ...]
+    bank: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    partly_known: dict[int, tuple[bool, ...]]
+
+    def held(self) -> list[int]:
+        """The indices of the slots that hold something."""
+        return [index for index, slot in enumerate(self.slots) if slot.frame != EMPTY]
