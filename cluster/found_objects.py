@@ -46,11 +46,13 @@ def _looked_for(unit: Unit, video: "OpenVideo") -> list[Found]:
 
 
 def spread(video: "OpenVideo", count: int) -> list[int]:
-    """`count` frames evenly over the range to be annotated (1: its middle), each in the middle of its share."""
+    """`count` frames evenly over the range to be annotated (1: its middle), each in the middle of its share; all of
+    them where there are fewer."""
     grid = video.grid
     there = len(video.times) if video.times is not None else video.info.frames_declared or 0
     stop = there if grid.end is None else min(there, grid.end)
     positions = max(1, -(-(stop - grid.start) // grid.stride))
+    count = min(count, positions)
     return [grid.start + grid.stride * ((2 * number + 1) * positions // (2 * count)) for number in range(count)]
 
 

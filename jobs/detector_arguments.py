@@ -39,7 +39,9 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--detector-score", type=score, metavar="S", help="least score (default 0.5; for points and boxes 0.01)"
     )
-    group.add_argument("--max-objects", type=positive, metavar="N", help="at most N per video, best scores first")
+    group.add_argument(
+        "--max-objects", type=positive, metavar="N", help="at most N per video, best first (default and most: 50)"
+    )
     group.add_argument(
         "--detector-frames",
         type=_frames,

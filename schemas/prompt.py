@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 # What `detector` may be: stcn_core.detectors makes one of each name.
 DETECTORS = ("mask-rcnn", "mask-rcnn-v2", "pointrend", "lost", "lost-crf")
 MATCHINGS = ("one-to-one", "nearest")
+MOST_OBJECTS = 50  # that a detector may find in a video: their masks are held at the source's size
 KINDS = ("mask", "rle", "box", "points", "absent")
 
 
@@ -89,6 +90,8 @@ class Prompt:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} {value} is below 1")
+        if (self.max_objects or 0) > MOST_OBJECTS:
+            raise ValueError(f"max_objects {self.max_objects} is above {MOST_OBJECTS}, the most that are kept")
         if self.frames == ():
             raise ValueError("frames is empty")
         settings = (self.classes, self.max_objects, self.min_score, self.matching, self.detector_sha256)

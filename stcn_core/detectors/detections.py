@@ -6,7 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-MOST = 50  # detections of one picture: their masks are held at the picture's size
+from schemas.prompt import MOST_OBJECTS
+
+MOST = MOST_OBJECTS  # detections of one picture
 
 
 class DetectorError(ValueError):

@@ -77,3 +77,9 @@ def test_the_names_are_those_of_the_detectors():
     from schemas.prompt import DETECTORS as NAMES
 
     assert tuple(DETECTORS) == NAMES
+
+
+def test_more_objects_than_are_kept_are_refused():
+    parsed({"detector": "lost", "max_objects": 50})
+    with pytest.raises(ManifestError, match="max_objects 2000000000 is above 50"):
+        parsed({"detector": "lost", "object_id": 1, "max_objects": 2_000_000_000})
