@@ -6,6 +6,7 @@ object that a frame's slot is not trusted with is unknown there, and a frame tha
 """
 
 import math
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,9 +47,11 @@ def stages(order: Sequence[int], settings: OfflineSettings, prompted: Collection
     found = []
     if "agreement" in gates and parts:
         draw = _draw(settings, name, "rehearsal")
-        other = tuple(int(frame) for frame in draw.permutation(parts[0]))
+        # Of a long video every pass visits other frames: what is not rehearsed would not be trusted.
+        visited = tuple(dict.fromkeys(frame for part in parts for frame in part))
+        other = tuple(int(frame) for frame in draw.permutation(visited))
         if "outward" in gates:
-            other = outward(parts[0], prompted, draw)
+            other = outward(visited, prompted, draw)
         found.append(Stage(other, rehearsal=True))
     found += [Stage(part, restart=number > 0 and "restart" in gates) for number, part in enumerate(parts)]
     return [*found, Stage(None)] if "relabel" in gates else found
@@ -125,7 +128,7 @@ class Gate:
     def __init__(self, propagation: Propagation, settings: OfflineSettings, objects: int) -> None:
         self.propagation, self.settings, self.objects = propagation, settings, objects
         self.certain: dict[int, float] = {}
-        self._rehearsed: dict[int, Tensor] = {}
+        self._rehearsed: dict[int, bytes] = {}  # label maps, compressed: there may be one per frame of a long video
         self._witnesses: list[Witness] = []
 
     def add_given(self, encoded: EncodedFrames, full: np.ndarray, given: Collection[int]) -> None:
@@ -138,7 +141,7 @@ class Gate:
 
     def note(self, frame: int, probabilities: Tensor) -> None:
         """A rehearsal's masks [1 + K, H, W], padded."""
-        self._rehearsed[frame] = self._small(probabilities)
+        self._rehearsed[frame] = zlib.compress(self._small(probabilities).numpy().tobytes(), 1)
 
     def trusted(self, frame: int, key: Tensor, values: Tensor, probabilities: Tensor) -> list[bool]:
         """Per object: may the memory keep what this frame says of it? probabilities [1 + K, H, W], padded."""
@@ -150,7 +153,8 @@ class Gate:
             before = self._rehearsed.get(frame)
             if before is None:  # the bank's policy turned it away then: nothing speaks for it
                 return [False] * self.objects
-            agreed = overlaps(self._small(probabilities), before, self.objects)
+            labels = torch.frombuffer(bytearray(zlib.decompress(before)), dtype=torch.int16)
+            agreed = overlaps(self._small(probabilities), labels, self.objects)
             trusted = [each >= least for each in agreed]
         for witness in self._witnesses:
             back = witness.hears(self.propagation, self.settings, key, values)
@@ -159,7 +163,7 @@ class Gate:
         return trusted
 
     def _small(self, probabilities: Tensor) -> Tensor:
-        return self.propagation.unpad(probabilities).argmax(0)[::STRIDE, ::STRIDE].to(torch.int16).cpu()
+        return self.propagation.unpad(probabilities).argmax(0)[::STRIDE, ::STRIDE].to(torch.int16).cpu().contiguous()
 
 
 def _draw(settings: OfflineSettings, name: str, purpose: str) -> np.random.Generator:

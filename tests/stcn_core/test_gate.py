@@ -60,6 +60,14 @@ def test_stages_of_all_gates() -> None:
     assert (first, second, last) == (Stage((5, 1, 7)), Stage((1, 7, 5), restart=True), Stage(None))
 
 
+def test_every_frame_that_a_pass_visits_is_rehearsed() -> None:
+    """Of a long video each pass visits others; those that only a later one visits would never be memorised."""
+    options = settings("agreement", burn_in_passes=2)
+    rehearsal, first, second = stages([5, 1, 7, 9, 3, 1], options, [0], "v")
+    assert rehearsal.rehearsal and sorted(rehearsal.frames) == [1, 3, 5, 7, 9]
+    assert (first, second) == (Stage((5, 1, 7)), Stage((9, 3, 1)))
+
+
 def test_outward_is_random_and_grows_from_the_prompts() -> None:
     frames = list(range(200))
     order = outward(frames, [100], np.random.default_rng(0))
