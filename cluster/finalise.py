@@ -18,6 +18,7 @@ from cluster.track_totals import track_row
 from schemas import failures as failures_schema
 from schemas import tracks as tracks_schema
 from schemas import videos as videos_schema
+from schemas.parquet import read_table
 from schemas.run_config import RunConfig
 
 VIDEO_KEY = b"video"
@@ -102,7 +103,7 @@ def publish_failure(storage: Storage, row: Mapping[str, object], kind: str, conf
 
 def finalise_failed(storage: Storage, unit_id: str, attempt: int, config: RunConfig) -> None:
     """The row of `videos` of a video whose last failure is written, but whose driver died before that row was."""
-    failure = pq.read_table(pa.BufferReader(storage.read(failure_name(unit_id, attempt, "final")))).to_pylist()[0]
+    failure = read_table(storage.read(failure_name(unit_id, attempt, "final"))).to_pylist()[0]
     _publish_failed_video(storage, failure, config)
 
 

@@ -14,6 +14,7 @@ from cluster.plan_table import PlanError, check_version, keep_published, known_p
 from cluster.stores.source import SourceStat, stat_source
 from cluster.stores.storage import Storage
 from schemas.manifest import VideoRow
+from schemas.parquet import read_table
 from schemas.run_config import RunConfig
 
 PLAN_NAME = "_run/plan.parquet"
@@ -86,7 +87,7 @@ def read_plan(storage: Storage) -> pa.Table | None:
         return None
     where = f"{storage.url}/{PLAN_NAME}"
     try:
-        table = pq.read_table(pa.BufferReader(storage.read(PLAN_NAME)))
+        table = read_table(storage.read(PLAN_NAME))
     except pa.ArrowInvalid as error:
         raise PlanError(f"{where} is damaged ({error}). Delete it: the next run makes it anew.") from error
     check_version(table, where)

@@ -20,6 +20,7 @@ from cluster.inspect.shard_file import fetch_shard
 from cluster.plan import Unit
 from cluster.resume import by_video
 from cluster.stores.storage import Published, Storage
+from schemas.parquet import read_table
 from schemas.run_config import RunConfig
 
 MEASURED = ("seconds_total", "seconds_fetch", "seconds_burn_in", "seconds_final", "seconds_network", "actor", "device")
@@ -146,6 +147,6 @@ def _wrong(path: Path, unit: Unit, config: RunConfig) -> str | None:
 def _videos_row(source: Storage, video_id: str) -> dict:
     """The row of `videos`, {} where there is none that can be read (the run may have died before it)."""
     try:
-        return pq.read_table(pa.BufferReader(source.read(row_name("videos", video_id)))).to_pylist()[0]
+        return read_table(source.read(row_name("videos", video_id))).to_pylist()[0]
     except (FileNotFoundError, pa.ArrowException, IndexError):
         return {}

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 
 from cluster.actor import ActorSettings
@@ -35,6 +34,7 @@ from cluster.stores.checkpoint_fetch import fetch_checkpoint
 from cluster.stores.storage import Storage
 from cluster.summary import Outcome, sum_up
 from schemas.manifest import VideoRow
+from schemas.parquet import read_table
 from schemas.run_config import RunConfig
 
 GPU_ACTOR_THREADS = 4
@@ -140,7 +140,7 @@ def has_good_row(storage: Storage, video_id: str, state: OutputState) -> bool:
     if not state.rows.issuperset(names):
         return False
     try:
-        row = pq.read_table(pa.BufferReader(storage.read(names[0])), columns=["status"])
+        row = read_table(storage.read(names[0]), ["status"])
     except pa.ArrowException:
         return False
     return row["status"][0].as_py() != "failed"

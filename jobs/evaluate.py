@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from cluster.stores.remote import connect
 from cluster.stores.storage import Storage
@@ -34,6 +33,7 @@ from cluster.truth import TRUTH_FRAMES
 from jobs.protocols import PROTOCOLS
 from jobs.protocols.protocol import Protocol, TruthPlace, VideoTruth, published_table
 from schemas import read_masks, videos
+from schemas.parquet import read_table
 from schemas.urls import public_url
 from stcn_core.metrics import VideoMetrics
 
@@ -169,7 +169,7 @@ def read_videos(storage: Storage) -> dict[str, dict[str, Any]]:
     for name in storage.list("videos"):
         if name.endswith(".parquet"):
             with storage.open_input(name) as file:
-                for row in pq.read_table(file).to_pylist():
+                for row in read_table(file).to_pylist():
                     found[row["video_id"]] = row
     if not found:
         raise EvaluationError(f"{storage.url} holds no finished video: give the --output of an annotate run")

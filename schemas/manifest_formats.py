@@ -115,10 +115,11 @@ def _cell(name: str, cell: str) -> Any:
 
 def _parquet(data: bytes, foreign: bool) -> Records:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from schemas.parquet import read_table
 
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = read_table(data)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = f"it is not a readable Parquet file ({shown(str(error))})"
         return [], False, [Problem(0, "", reason, "Write it again, or use .jsonl")]

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from rlemasklib import RLEMask
 
 from schemas import masks, metadata, videos
+from schemas.parquet import IN_THIS_THREAD, open_file, read_table
 from schemas.urls import public_url
 
 COLUMNS = (
@@ -168,7 +169,9 @@ class _Shard:
             if low is not None and low == high:
                 found.add(low)
             else:
-                found.update(self._open().read_row_group(group, ["video_id"])["video_id"].unique().to_pylist())
+                found.update(
+                    self._open().read_row_group(group, ["video_id"], **IN_THIS_THREAD)["video_id"].unique().to_pylist()
+                )
         self.close()
         return found
 
@@ -204,7 +207,7 @@ class _Shard:
             low, high = _range(file.metadata, group, "video_id")
             if low is not None and not low <= video_id <= high:
                 continue  # a compacted shard holds many videos
-            table = file.read_row_group(group, ["video_id", "object_id", "frame_index"])
+            table = file.read_row_group(group, ["video_id", "object_id", "frame_index"], **IN_THIS_THREAD)
             mine = table.filter(pc.equal(table["video_id"], video_id))
             for object_id in mine["object_id"].unique().to_pylist():
                 ids.setdefault(object_id, []).append(group)
@@ -216,7 +219,7 @@ class _Shard:
     def _group(self, number: int, video_id: str) -> _Group:
         group = self._groups.get((number, video_id))
         if group is None:
-            table = self._open().read_row_group(number, ["video_id", *COLUMNS])
+            table = self._open().read_row_group(number, ["video_id", *COLUMNS], **IN_THIS_THREAD)
             group = _Group(table.filter(pc.equal(table["video_id"], video_id)).combine_chunks())
             self._groups[number, video_id] = group
         return group
@@ -224,7 +227,7 @@ class _Shard:
     def _open(self) -> pq.ParquetFile:
         if self._file is None:
             try:
-                self._file = pq.ParquetFile(self._fs.open(self._path, "rb"))
+                self._file = open_file(self._fs.open(self._path, "rb"))
             except FileNotFoundError as error:
                 raise FileNotFoundError(f"{self._shown} is lost. See python -m jobs.verify.") from error
             except pa.ArrowInvalid as error:
@@ -257,7 +260,7 @@ def _names_of(fs: Any, root: str, names: list[str], video_id: str, row: Mapping[
         return [f"{root}/masks/{shard['unit_id']}.parquet" for shard in row["shards"]]
     try:
         with fs.open(f"{root}/_run/plan.parquet", "rb") as file:
-            plan = pq.read_table(file, columns=["unit_id", "video_id"])
+            plan = read_table(file, ["unit_id", "video_id"])
     except (OSError, pa.ArrowException):
         return names
     units = set(plan.filter(pc.equal(plan["video_id"], video_id))["unit_id"].to_pylist())
@@ -284,7 +287,7 @@ def _finished(fs: Any, root: str, video_id: str | None) -> dict[str, dict[str, A
     paths = [one] if one is not None and fs.exists(one) else _parquet_files(fs, f"{root}/videos")
     for path in paths:
         with fs.open(path, "rb") as file:
-            table = pq.read_table(file, columns=["video_id", "status", "message", "shards"])
+            table = read_table(file, ["video_id", "status", "message", "shards"])
         for row in table.to_pylist():
             found[row["video_id"]] = row
     return found

@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster.config_lock import CONFIG_NAME
 from cluster.finalise import bank_names
@@ -22,6 +21,7 @@ from cluster.planning import PLAN_NAME
 from cluster.resume import FAILURE, SHARD
 from cluster.stores.storage import Storage
 from schemas.metadata import check_metadata
+from schemas.parquet import IN_THIS_THREAD, open_file, read_table
 
 COMPACTION_NAME = "_run/compaction.json"
 READ_THREADS = 16
@@ -150,7 +150,7 @@ def read_plan(storage: Storage) -> tuple[PlannedUnit, ...] | None:
     where = f"{storage.url}/{PLAN_NAME}"
     remedy = "Run the same jobs.annotate command again: it writes the plan anew"
     try:
-        table = pq.read_table(pa.BufferReader(storage.read(PLAN_NAME)))
+        table = read_table(storage.read(PLAN_NAME))
         check_metadata(table.schema.metadata, PLAN_SCHEMA.metadata[b"schema_name"].decode(), PLAN_VERSION, where)
         columns = table.select([field.name for field in fields(PlannedUnit)])
     except FileNotFoundError:
@@ -225,10 +225,10 @@ def _read_table(storage: Storage, name: str, schema: Any, columns: Sequence[str]
     where = f"{storage.url}/{name}"
     data = storage.read(name)
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
+        file = open_file(data)
         check_metadata(file.schema_arrow.metadata, schema.NAME, schema.VERSION, where)
         wanted = [column for column in columns or schema.SCHEMA.names if column in file.schema_arrow.names]
-        rows = file.read(columns=wanted).to_pylist()
+        rows = file.read(columns=wanted, **IN_THIS_THREAD).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise Unreadable(f"{where} is not a readable Parquet file ({_short(error)})") from error
     except ValueError as error:

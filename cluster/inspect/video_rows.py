@@ -13,6 +13,7 @@ from cluster.inspect.inspection import Unreadable
 from cluster.stores.storage import Storage
 from schemas import masks as masks_schema
 from schemas.metadata import check_metadata
+from schemas.parquet import IN_THIS_THREAD, open_file
 
 NUMBERS = (
     "object_id", "frame_index", "area", "bbox_x", "bbox_y", "bbox_w", "bbox_h", "is_prompt", "score",
@@ -51,13 +52,13 @@ def _tables(
     for shard in video["shards"] or ():
         name = shard_name(shard["unit_id"])
         try:
-            with storage.open_input(name) as handle, pq.ParquetFile(handle) as file:
+            with storage.open_input(name) as handle, open_file(handle) as file:
                 check_metadata(file.schema_arrow.metadata, masks_schema.NAME, masks_schema.VERSION, name)
                 there = [column for column in dict.fromkeys(("video_id", *names)) if column in file.schema_arrow.names]
                 for group in range(file.num_row_groups):
                     if frames is not None and not _holds(file.metadata.row_group(group), frames):
                         continue
-                    table = file.read_row_group(group, there)
+                    table = file.read_row_group(group, there, **IN_THIS_THREAD)
                     table = table.filter(pc.equal(table["video_id"], video["video_id"]))
                     for missing in set(names) - set(there):
                         field = masks_schema.SCHEMA.field(missing)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from schemas import tracks, videos
 from schemas.convert.video import OutVideo, Track
+from schemas.parquet import read_table
 from schemas.reader import connected, open_masks
 from schemas.urls import public_url
 
@@ -138,7 +139,7 @@ class MasksOutput:
             if path.endswith(".parquet") and path.rpartition("/")[2][:1] not in "._":
                 try:
                     with self._fs.open(path, "rb") as file:
-                        table = pq.read_table(file)
+                        table = read_table(file)
                 except pa.ArrowException as error:
                     raise ValueError(f"{self.shown}/{name}/{path.rpartition('/')[2]} is damaged: {error}") from error
                 for row in table.to_pylist():
