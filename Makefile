@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO ?= demo-output
+# Test processes side by side; a file's tests stay together. Many tests wait for Ray rather than compute.
+WORKERS ?= 2
 
 .PHONY: demo test lint format clean
 
@@ -14,7 +16,7 @@ test: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 		echo "no chromium and chromedriver (apt-get install chromium chromium-driver): the pick page is not tested"
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
