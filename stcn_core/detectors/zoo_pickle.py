@@ -3,12 +3,16 @@
 Such a file is a pickle of nested dicts, texts, numbers and numpy arrays. A pickle is a program: unpickling it with
 Python's own means runs whatever it names. Here every name that it may call is answered by a record of this file, which
 only keeps what it was given; arrays are made afterwards, from bytes, for number types alone. Any other name is refused.
+Nor can a small file fill the memory or end the process: Python's own reader, not the one in C, which makes room for any
+number of remembered objects; keys of dicts are texts, as hashing deeply nested tuples overflows the stack; and the
+arrays together are no larger than the file.
 """
 
 import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -27,11 +31,12 @@ class _Kind:
         # (version, byte order, subarray, field names, fields, ...)
         if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
             raise pickle.UnpicklingError("a structured array")
-        self.order = {"<": "<", ">": ">", "|": "|", "=": "<"}.get(state[1], "?")
+        order = state[1] if isinstance(state[1], str) else "?"
+        self.order = {"<": "<", ">": ">", "|": "|", "=": "<"}.get(order, "?")
 
     def dtype(self) -> np.dtype:
         name = self.name.decode("latin1") if isinstance(self.name, bytes) else self.name
-        if name not in NUMBERS or self.order == "?":
+        if not isinstance(name, str) or name not in NUMBERS or self.order == "?":
             raise pickle.UnpicklingError(f"an array of {str(name)[:20]!r}")
         return np.dtype(name).newbyteorder(self.order)
 
@@ -67,6 +72,23 @@ class _Scalar:
     def __init__(self, *_: object) -> None:
         pass
 
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _dict(items: object = ()) -> dict:
+    # Python 2 wrote an ordered dict as a list of pairs.
+    found: dict = {}
+    for key, value in items:
+        found[_key(key)] = value
+    return found
+
+
+def _key(key: object) -> object:
+    if not isinstance(key, str | bytes | int | None):
+        raise pickle.UnpicklingError("a dict with keys that are no texts")
+    return key
+
 
 def _encode(text: object, encoding: object = "latin1") -> bytes:
     # Protocol 2 writes bytes as text in Latin 1 and asks the codecs for them back.
@@ -98,12 +120,13 @@ class _Call:
         raise pickle.UnpicklingError("it changes what it calls")
 
 
+ENCODE = ("_codecs", "encode")
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 ALLOWED = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Kind,
-    ("collections", "OrderedDict"): dict,
-    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): _dict,
+    ENCODE: _encode,
     ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "bytes"): _no_bytes,
     **{(module, "_reconstruct"): _Array for module in _MULTIARRAY},
@@ -111,11 +134,49 @@ ALLOWED = {
 }
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):
+    """size: of the file in bytes."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        super().__init__(file, encoding="latin1")
+        self._left = size
+
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _Call(ALLOWED[module, name])
+        return _Call(self._encoded if (module, name) == ENCODE else ALLOWED[module, name])
+
+    def _encoded(self, text: object, *encoding: object) -> bytes:
+        self._left -= len(text)
+        if self._left < 0:  # one text may be named often
+            raise pickle.UnpicklingError("more bytes than the file has")
+        return _encode(text, *encoding)
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1][_key(key)] = value
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self.stack[-1][_key(key)] = value
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append(_dict(zip(items[::2], items[1::2], strict=True)))
+
+    def load_set(self) -> None:
+        raise pickle.UnpicklingError("a set")
+
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+        pickle.EMPTY_SET[0]: load_set,
+        pickle.ADDITEMS[0]: load_set,
+        pickle.FROZENSET[0]: load_set,
+    }
 
     def persistent_load(self, pid: object) -> object:
         raise pickle.UnpicklingError("it refers to objects outside the file")
@@ -127,16 +188,24 @@ def read_zoo_pickle(path: Path) -> dict[str, np.ndarray]:
     Raises DetectorError where the file holds, or asks for, anything but dicts, texts, numbers and arrays of numbers.
     """
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
-            found = _Reader(file, encoding="latin1").load()
+            found = _Reader(file, size).load()
         weights = found.get("model", found) if isinstance(found, dict) else None
         if not isinstance(weights, dict):
             raise pickle.UnpicklingError("no dict of weights")
-        return {
-            key: value.array()
+        arrays = {
+            key: value
             for key, value in weights.items()
             if isinstance(key, str) and isinstance(value, _Array) and key != "__author__"
         }
+        made: dict[int, np.ndarray] = {}  # an array may have two names
+        for value in arrays.values():
+            if id(value) not in made:
+                made[id(value)] = value.array()
+                if sum(array.nbytes for array in made.values()) > size:
+                    raise pickle.UnpicklingError("arrays that are larger than the file")
+        return {key: made[id(value)] for key, value in arrays.items()}
     except Exception as error:  # a damaged pickle raises nearly anything
         reason = str(error) or type(error).__name__
         raise DetectorError(

@@ -4,6 +4,7 @@ import collections
 import io
 import os
 import pickle
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,58 @@ def test_a_pickle_cannot_change_what_it_calls(tmp_path: Path):
     with pytest.raises(DetectorError, match="changes what it calls"):
         read_zoo_pickle(path)
     assert collections.OrderedDict().keys is not None and dict().keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("reason", "attack"),
+    [
+        ("keys that are no texts", b"\x80\x02}K\x01" + b"\x85" * 300_000 + b"K\x01s."),  # its hash would recurse
+        ("keys that are no texts", b"\x80\x02(K\x01" + b"\x85" * 300_000 + b"K\x01d."),
+        ("keys that are no texts", b"\x80\x02ccollections\nOrderedDict\n]K\x01" + b"\x85" * 300_000
+         + b"K\x01\x86a\x85R."),
+        ("a set", b"\x80\x04\x8f(K\x01" + b"\x85" * 300_000 + b"\x90."),
+        ("recursion depth", b"\x80\x02}U\x01wcnumpy\nndarray\n)R(K\x01)cnumpy\ndtype\nK\x01" + b"\x85" * 300_000
+         + b"\x85R\x89U\x00tbs."),
+        ("an array", b"\x80\x02}U\x01wcnumpy\nndarray\n)R(K\x01)cnumpy\ndtype\nU\x02f4\x85R(K\x03K\x01"
+         + b"\x85" * 300_000 + b"NNNtb\x89U\x00tbs."),
+    ],
+)  # fmt: skip
+def test_nesting_does_not_end_the_process(tmp_path: Path, reason: str, attack: bytes):
+    path = tmp_path / "deep.pkl"
+    path.write_bytes(attack)
+    with pytest.raises(DetectorError, match=reason):
+        read_zoo_pickle(path)
+
+
+def test_a_small_file_does_not_fill_the_memory(tmp_path: Path):
+    path = tmp_path / "large.pkl"
+    # Remembered under a number for which the reader in C makes room for 2^31 objects, whatever the file's size.
+    path.write_bytes(b"\x80\x02}r\xff\xff\xff\x3f.")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read_zoo_pickle(path) == {}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + (100 << 10)
+    # The same bytes as many arrays, and a text encoded many times.
+    state = (1, (4000,), np.dtype("f4"), False, b"\0" * 16000)
+    path.write_bytes(pickle.dumps({"model": {f"w{n}": Rebuilt(state) for n in range(9)}}, 4))
+    with pytest.raises(DetectorError, match="larger than the file"):
+        read_zoo_pickle(path)
+    path.write_bytes(b"\x80\x02]c_codecs\nencode\nq\x01X\x10\x27\x00\x00" + b"a" * 10000 + b"\x85q\x02Ra"
+                     + b"h\x01h\x02Ra" * 9 + b".")  # fmt: skip
+    with pytest.raises(DetectorError, match="more bytes than the file has"):
+        read_zoo_pickle(path)
+
+
+class Rebuilt:
+    """Pickled as an array with this state."""
+
+    def __init__(self, state: tuple) -> None:
+        self.state = state
+
+    def __reduce__(self) -> tuple:
+        return np.ndarray, (0,), self.state
+
+
+def test_an_array_may_have_two_names(tmp_path: Path):
+    tied = np.arange(1000, dtype=np.float32)
+    found = read_zoo_pickle(written(tmp_path, {"a": tied, "b": tied}))
+    assert found["a"] is found["b"] and np.array_equal(found["a"], tied)
