@@ -13,11 +13,10 @@ import sys
 
 from cluster.exit_codes import ExitCode
 from cluster.stores.data_set import davis_rows, from_first_prompt, late_object_rows, read_split
-from cluster.stores.remote import connect
 from cluster.stores.source import read_source
-from cluster.stores.storage_errors import explained
 from jobs.arguments import options
 from jobs.messages import refuse
+from jobs.views.place import placed
 from schemas.manifest_record import row_record
 from schemas.video_row import VideoRow
 
@@ -68,10 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         rows = _rows(args)
         text = "".join(json.dumps(row_record(row)) + "\n" for row in rows)
-        fs, path = connect(args.to, args.to_options)
-        with explained(args.to, "written"):
-            fs.makedirs(fs._parent(path), exist_ok=True)
-            fs.pipe_file(path, text.encode())
+        with placed(args.to, ".jsonl", args.to_options) as target:
+            target.write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:  # ManifestError and PromptError among them
         return refuse(error, ExitCode.BAD_ARGUMENTS)
     prompts = sum(len(row.prompts) for row in rows)

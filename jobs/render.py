@@ -23,7 +23,7 @@ from cluster.frames.prefetch import ahead
 from cluster.frames.video import FrameReader, VideoError, VideoInfo, frame_times, probe_video
 from cluster.stores.source import fetch_source
 from jobs.arguments import positive
-from jobs.messages import say
+from jobs.messages import refuse, say
 from jobs.views.audio import AudioTrack
 from jobs.views.contact_sheet import ContactSheet
 from jobs.views.overlay import draw_masks
@@ -32,6 +32,7 @@ from jobs.views.resize import resized_mask
 from jobs.views.truth import TruthFolder
 from jobs.views.video_file import VideoFile
 from schemas import read_masks
+from schemas.urls import is_local, parent, public_url
 
 DEFAULT_CELLS = 20
 MOST_CELLS = 1000
@@ -153,11 +154,24 @@ def main(argv: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="stcn-render-") as scratch:
             return render(args, Path(scratch))
     except (VideoError, ValueError, LookupError, OSError) as error:
-        print(f"jobs.render: {error.args[0] if isinstance(error, LookupError) else error}", file=sys.stderr)
-        return ExitCode.BAD_ARGUMENTS
+        # A LookupError shows its text in quotes.
+        return refuse(ValueError(error.args[0]) if isinstance(error, LookupError) else error, ExitCode.BAD_ARGUMENTS)
+
+
+def keep_source(video: str, target: str) -> None:
+    """Raises ValueError where writing `target` would replace the source, or add a picture to its folder of images."""
+    if not (is_local(video) and is_local(target)):
+        same = video.rstrip("/") in (target, parent(target))
+    else:
+        source, made = (Path(url.split("://", 1)[-1]).resolve() for url in (video, target))
+        same = source in (made, made.parent)
+    if same:
+        raise ValueError(f"{public_url(target)} would change the source {public_url(video)}: write to another place")
 
 
 def render(args: argparse.Namespace, scratch: Path) -> int:
+    for target in filter(None, (args.to, args.contact_sheet)):
+        keep_source(args.video, target)
     masks = read_masks(args.masks, args.video_id)
     path = fetch_source(args.video, scratch, None)
     info = probe_video(path)

@@ -26,8 +26,10 @@ from cluster.exit_codes import ExitCode
 from cluster.inspect.inspection import Unreadable, look, read_rows, side_by_side
 from cluster.inspect.video_rows import video_numbers
 from cluster.kept_manifest import MANIFEST_NAME, kept_rows
+from cluster.stores.remote import connect, is_file
 from cluster.stores.source import read_source
 from cluster.stores.storage import Storage
+from cluster.stores.storage_errors import explained
 from cluster.truth import TRUTH_FRAMES
 from jobs.arguments import options, positive
 from jobs.messages import refuse
@@ -38,7 +40,7 @@ from schemas import videos as videos_schema
 from schemas.manifest import VideoRow, parse_manifest
 from schemas.manifest_record import row_record
 from schemas.prompt_record import SUGGESTED
-from schemas.urls import parent
+from schemas.urls import parent, public_url
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,11 +48,12 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m jobs.review",
         description=__doc__,
-        epilog="Exit codes: 0 written, 2 there is no such output or it cannot be read.",
+        epilog="Exit codes: 0 written, 2 JSONL is there (see --overwrite), or OUT is not there or cannot be read.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("output", metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
     p.add_argument("--to", required=True, metavar="JSONL", help="the manifest to write, path or fsspec URL")
+    p.add_argument("--overwrite", action="store_true", help="replace that file (default: refuse if it is there)")
     p.add_argument("--per-video", type=positive, default=3, help="frames suggested per video (default %(default)d)")
     p.add_argument("--videos", type=positive, metavar="N", help="suggest frames only in the N most doubtful videos")
     p.add_argument(
@@ -76,6 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     """Parses, looks, writes. Returns the exit code."""
     args = parser().parse_args(argv)
     try:
+        if not args.overwrite:
+            keep_corrections(args.to)
         storage = Storage(args.output, args.output_options)
         rows = manifest_rows(storage, args.manifest, args.input_options)
         truth = TrueMasks(args.truth, args.input_options, args.truth_frames) if args.truth else None
@@ -115,6 +120,18 @@ class Reviewed:
                 what = {"mask": None} if rle is None else {"rle": rle}
                 record["prompts"].append({"frame": one.frame, "object_id": object_id, **what, SUGGESTED: note})
         return record
+
+
+def keep_corrections(url: str) -> None:
+    """Raises FileExistsError where the file is there: it may hold hours of somebody's work."""
+    fs, path = connect(url)
+    with explained(url, "read"):
+        there = is_file(fs, path)
+    if there:
+        raise FileExistsError(
+            f"{public_url(url)} is there already, perhaps with corrections in it: --overwrite replaces it, or give "
+            "another --to"
+        )
 
 
 def manifest_rows(storage: Storage, manifest: str | None, input_options: Mapping[str, Any]) -> list[VideoRow]:

@@ -161,8 +161,20 @@ def test_mistakes_are_told_in_one_line(annotated, tmp_path, capsys, monkeypatch,
     arguments = {"--masks": str(out), "--video": str(video), "--video-id": "a", "--to": "o.mp4"} | change
     assert main([text for pair in arguments.items() for text in pair]) == 2
     error = capsys.readouterr().err.strip()
-    assert words in error and error.startswith("jobs.render: ") and "\n" not in error
+    assert words in error and error.startswith("error: ") and "\n" not in error
     assert not (tmp_path / "o.mp4").exists(), "nothing half-made is left"
+
+
+def test_the_source_is_never_written_over(annotated, tmp_path, capsys):
+    video, out, _ = annotated
+    before, images = video.read_bytes(), tmp_path / "images"
+    images.mkdir()
+    (tmp_path / "link.mp4").symlink_to(video)
+    for source, made in ((video, video), (video, tmp_path / "link.mp4"), (images, images / "sheet.png")):
+        option = "--contact-sheet" if made.suffix == ".png" else "--to"
+        assert main(["--masks", str(out), "--video", str(source), option, str(made)]) == 2
+        assert "would change the source" in capsys.readouterr().err
+    assert video.read_bytes() == before and not list(images.iterdir())
 
 
 @pytest.mark.parametrize(

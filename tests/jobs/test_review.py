@@ -43,7 +43,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def review(out: Storage, path: Path, *more: str) -> list[dict]:
-    assert main([out.url, "--to", str(path), *more]) == 0
+    assert main([out.url, "--to", str(path), "--overwrite", *more]) == 0
     return lines(path)
 
 
@@ -112,3 +112,11 @@ def test_without_a_kept_manifest_it_says_what_to_give(out: Storage, tmp_path: Pa
     assert "2 video(s)" in capsys.readouterr().err
     (tmp_path / "m.jsonl").write_bytes(kept)
     assert main([out.url, "--to", str(tmp_path / "r.jsonl"), "--manifest", str(tmp_path / "m.jsonl")]) == 0
+
+
+def test_a_file_that_may_hold_corrections_is_kept(out: Storage, tmp_path: Path, capsys: pytest.CaptureFixture):
+    path = tmp_path / "review.jsonl"
+    path.write_text("hours of work")
+    assert main([out.url, "--to", str(path)]) == 2
+    assert "--overwrite" in capsys.readouterr().err and path.read_text() == "hours of work"
+    assert len(review(out, path)) == 3  # says --overwrite
