@@ -125,7 +125,8 @@ def _contradictions(row: VideoRow) -> list[Problem]:
             reason = "it has no object_id, but the video has several prompts"
             problems.append(Problem(row.row, f"prompt {number}", reason, "Give the object_id"))
         key = (prompt.frame, prompt.time_s, prompt.frames, prompt.candidates, prompt.object_id)
-        if prompt.object_id is not None and seen.setdefault(key, number) != number:
+        # What a detector finds by itself has its number from there on, and may be corrected where it was found.
+        if prompt.object_id is not None and not prompt.finds and seen.setdefault(key, number) != number:
             reason = f"object {prompt.object_id} has two prompts on frame {where} (prompt {seen[key]} too)"
             problems.append(Problem(row.row, f"prompt {number}", reason, "Keep one of them"))
     ids = {None if prompt.finds else prompt.object_id for prompt in row.prompts}

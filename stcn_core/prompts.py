@@ -69,6 +69,7 @@ def resolve_prompts(
     """
     frames: dict[int, FramePrompts] = {}
     complete = set()
+    detected = {(one.frame, one.object_id) for one in found if prompts[one.prompt - 1].finds}
     for one in found:
         here = frames.setdefault(one.frame, FramePrompts())
         if one.object_id in here.seeds:
@@ -87,6 +88,8 @@ def resolve_prompts(
         for object_id, mask, guessed in _masks(prompt, number, size, load, alone=len(prompts) == 1):
             if matched and mask.any():
                 continue  # it only says which detection is meant; an empty one says absent all the same
+            if not guessed and (frame, object_id) in detected:
+                here.seeds.pop(object_id)  # a correction of what the detector found by itself
             if object_id in here.given or object_id in here.seeds:
                 raise PromptError(f"prompt {number}: object {object_id} has two prompts on frame {frame}: keep one")
             (here.seeds if guessed else here.given)[object_id] = mask

@@ -83,3 +83,10 @@ def test_more_objects_than_are_kept_are_refused():
     parsed({"detector": "lost", "max_objects": 50})
     with pytest.raises(ManifestError, match="max_objects 2000000000 is above 50"):
         parsed({"detector": "lost", "object_id": 1, "max_objects": 2_000_000_000})
+
+
+def test_what_a_detector_found_may_be_corrected_on_its_frame():
+    finds, mask = {"detector": "lost", "frame": 3, "object_id": 1}, {"frame": 3, "object_id": 1, "mask": "m.png"}
+    assert len(parsed(finds, mask).prompts) == 2
+    with pytest.raises(ManifestError, match="two prompts on frame 3"):
+        parsed({"frame": 3, "object_id": 1, "box": [1, 1, 5, 5]}, mask)

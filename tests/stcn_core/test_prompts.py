@@ -8,6 +8,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from schemas.prompt import Prompt
+from stcn_core.found import Found
 from stcn_core.prompts import PromptError, PromptSet, read_label_png, resolve_prompts, shrink_mask
 
 SIZE = (12, 17)
@@ -278,3 +279,14 @@ def test_one_pixel_more_or_less_is_rounding(shape: tuple[int, int]) -> None:
     (here,) = resolve(Prompt(frame=0, mask="m"), m=grey(labels)).frames.values()
     union = np.maximum.reduce(list(here.given.values()))
     assert union.shape == SIZE and union.all()
+
+
+def test_a_given_mask_corrects_what_the_detector_found_on_that_frame() -> None:
+    square = np.zeros(SIZE, np.uint8)
+    square[:4, :4] = 1
+    found = [Found(1, 3, n, np.roll(square, 5 * n, 1), "lost", "object", 1.0) for n in (1, 2)]
+    correction = Prompt(frame=3, object_id=2, mask="m")
+    here = resolve_prompts([Prompt(detector="lost"), correction], SIZE, int, lambda _: grey(square), found).frames[3]
+    assert set(here.seeds) == {1} and np.array_equal(here.given[2], square)
+    with pytest.raises(PromptError, match="two prompts on frame 3"):  # a person's box and mask contradict each other
+        resolve(Prompt(frame=3, object_id=2, box=(0, 0, 4, 4)), correction, m=grey(square))
