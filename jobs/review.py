@@ -32,10 +32,12 @@ from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
 from cluster.truth import TRUTH_FRAMES
 from jobs.arguments import options, positive
-from jobs.messages import refuse
+from jobs.messages import refuse, run_command
 from jobs.views.fill import TrueMasks
+from jobs.views.found_numbers import with_numbers
 from jobs.views.place import placed
 from jobs.views.suggest import Suggestion, at_random, suggest, video_doubts
+from schemas import tracks as tracks_schema
 from schemas import videos as videos_schema
 from schemas.manifest import VideoRow, parse_manifest
 from schemas.manifest_record import row_record
@@ -172,10 +174,13 @@ def review(
             "the one that it was made from. An output keeps no rows whose URLs hold credentials"
         )
 
+    found_in = found_objects(storage, output.names("tracks"), rows)
+
     def one(row: VideoRow) -> Reviewed:
         video = finished.get(row.video_id)
         if video is None:
             return Reviewed(row, ())
+        row, unnamed = with_numbers(row, found_in.get(row.video_id, ()))
         objects = [prompt.object_id for prompt in row.prompts if prompt.object_id is not None]
         doubts = video_doubts(video_numbers(storage, video), video, objects)
         paths = truth.of(video) if truth is not None else None
@@ -183,7 +188,7 @@ def review(
         if paths is not None:
             given += sorted(set(doubts.frames.tolist()) - set(paths))
         found = suggest(doubts, per_video, given) if seed is None else at_random(doubts, per_video, given, seed)
-        found = [suggestion for suggestion in found if suggestion.doubt >= least]
+        found = [suggestion.without(unnamed) for suggestion in found if suggestion.doubt >= least]
         if not paths:
             return Reviewed(row, found if truth is None else ())
         size = (video["height"], video["width"])
@@ -192,6 +197,22 @@ def review(
 
     quiet = not sys.stderr.isatty()
     return list(tqdm(side_by_side(one, rows), total=len(rows), unit=" videos", desc="looking", disable=quiet))
+
+
+def found_objects(storage: Storage, names: Sequence[str], rows: Sequence[VideoRow]) -> dict[str, set[int]]:
+    """Video id -> its objects that start from detections; looked up only where the rows do not number them.
+
+    Raises Unreadable.
+    """
+    found: dict[str, set[int]] = {}
+    if any(prompt.finds and prompt.object_id is None for row in rows for prompt in row.prompts):
+        for name, tracks in read_rows(storage, names, tracks_schema, ("video_id", "object_id", "found_by")):
+            if isinstance(tracks, Exception):
+                raise Unreadable(f"{name}: {tracks}")
+            for track in tracks:
+                if track["found_by"] is not None:
+                    found.setdefault(track["video_id"], set()).add(track["object_id"])
+    return found
 
 
 def most_doubtful(reviewed: Sequence[Reviewed], count: int | None) -> list[Reviewed]:
@@ -210,4 +231,4 @@ def _share(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -4,8 +4,8 @@ As XMem++ (Bekuzarov et al. 2023) suggests frames greedily, each unlike those be
 says, without the video: doubt, place in time, area and shape of the masks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,10 @@ class Suggestion:
     frame: int
     doubt: float
     objects: dict[int, tuple[float, bool]]
+
+    def without(self, ids: Collection[int]) -> "Suggestion":
+        """The same without these objects."""
+        return replace(self, objects={k: said for k, said in self.objects.items() if k not in ids}) if ids else self
 
 
 def video_doubts(numbers: Mapping[str, np.ndarray], video: Mapping[str, Any], objects: Sequence[int]) -> VideoDoubts:
