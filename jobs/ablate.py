@@ -21,7 +21,7 @@ from jobs.ablation.plan import chosen_tasks, tasks
 from jobs.ablation.report import write_report
 from jobs.ablation.results import Results
 from jobs.ablation.work import Pace, work
-from jobs.messages import refuse, say
+from jobs.messages import refuse, run_command, say
 from stcn_core.checkpoint import BUNDLED, file_sha256
 
 
@@ -116,4 +116,4 @@ def _list(planned: list, results: Results, pace: Pace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

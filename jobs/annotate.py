@@ -17,7 +17,7 @@ from cluster.stores.video_folder import list_videos
 from cluster.workbench import offline_settings
 from jobs.arguments import not_negative, options, positive, positive_number
 from jobs.detector_arguments import add_detectors, with_detectors
-from jobs.messages import refuse, say
+from jobs.messages import refuse, run_command, say
 from jobs.policy_arguments import add_policies
 from jobs.presets import PRESETS, PresetParser, preset_lines
 from jobs.protocols.something_else import box_rows, read_boxes
@@ -262,4 +262,4 @@ def _frames_or_all(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -35,6 +35,7 @@ from jobs.measures.figure import Figure
 from jobs.measures.machine import load, machine
 from jobs.measures.plot import save_plot
 from jobs.measures.report import Report, table
+from jobs.messages import run_command
 
 Section = Callable[[Bench, float], list[Figure]]
 # In this order; what share of the time that is left when a section begins it may take.
@@ -211,4 +212,4 @@ def _write(report: Report, args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

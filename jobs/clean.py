@@ -20,7 +20,7 @@ from cluster.finalise import ShardDamaged
 from cluster.inspect.inspection import Unreadable
 from cluster.stores.storage import Storage
 from jobs.arguments import options
-from jobs.messages import refuse
+from jobs.messages import refuse, run_command
 from stcn_core.cleanup import STEPS, Step, parse_steps
 
 
@@ -90,4 +90,4 @@ def _steps(text: str) -> tuple[Step, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

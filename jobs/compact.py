@@ -20,7 +20,7 @@ from cluster.inspect.inspection import Unreadable
 from cluster.inspect.shard_merge import MergeError
 from cluster.stores.storage import Storage
 from jobs.arguments import options, positive, positive_number, usual_processes
-from jobs.messages import refuse
+from jobs.messages import refuse, run_command
 
 EPILOG = """
 Exit codes: 0 done, 1 a shard of OUT is damaged or lost (see jobs.verify), 2 bad arguments, OUT is unfinished, or the
@@ -94,4 +94,4 @@ def _summary(done: Compacted, url: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -21,6 +21,7 @@ from framepump import VideoWriter
 from PIL import Image
 from tqdm import tqdm
 
+from jobs.messages import run_command
 from stcn_core.training.renderer import render_clip
 
 FPS = 15
@@ -148,4 +149,4 @@ Read the masks:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

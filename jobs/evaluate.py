@@ -30,6 +30,7 @@ from cluster.stores.remote import connect
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
 from cluster.truth import TRUTH_FRAMES
+from jobs.messages import run_command
 from jobs.protocols import PROTOCOLS
 from jobs.protocols.protocol import Protocol, TruthPlace, VideoTruth, published_table
 from schemas import read_masks, videos
@@ -294,4 +295,4 @@ def _defined(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -27,7 +27,7 @@ from cluster.stores.remote import connect, entry_name, list_folder
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
 from jobs.arguments import options, positive, usual_processes
-from jobs.messages import refuse, say
+from jobs.messages import refuse, run_command, say
 from schemas.convert.exchange import ExportSettings, OutFile
 from schemas.convert.formats import FORMATS, described
 from schemas.convert.losses import Losses
@@ -296,4 +296,4 @@ def _summary(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -33,7 +33,7 @@ from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
 from cluster.stores.video_folder import list_videos
 from jobs.arguments import options, positive
-from jobs.messages import refuse, say
+from jobs.messages import refuse, run_command, say
 from schemas.convert.exchange import ImportSettings
 from schemas.convert.folder import Folder
 from schemas.convert.formats import FORMATS, described
@@ -209,4 +209,4 @@ def _summary(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -15,7 +15,7 @@ from cluster.exit_codes import ExitCode
 from cluster.stores.data_set import davis_rows, from_first_prompt, late_object_rows, read_split
 from cluster.stores.source import read_source
 from jobs.arguments import options
-from jobs.messages import refuse
+from jobs.messages import refuse, run_command
 from jobs.views.place import placed
 from schemas.manifest_record import row_record
 from schemas.video_row import VideoRow
@@ -90,4 +90,4 @@ def _rows(args: argparse.Namespace) -> tuple[VideoRow, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

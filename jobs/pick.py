@@ -23,7 +23,7 @@ from cluster.exit_codes import ExitCode
 from cluster.stores.source import fetch_source
 from jobs.arguments import options
 from jobs.detector_arguments import class_names, score
-from jobs.messages import refuse, say
+from jobs.messages import refuse, run_command, say
 from jobs.views.pick.begin import begin
 from jobs.views.pick.manifest_file import ManifestFile
 from jobs.views.pick.open_videos import OpenVideos
@@ -119,4 +119,4 @@ def _port(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -32,7 +32,7 @@ from cluster.stores.storage import Storage
 from jobs import annotate
 from jobs.arguments import positive_number
 from jobs.detector_arguments import with_detectors
-from jobs.messages import refuse, say
+from jobs.messages import refuse, run_command, say
 from schemas.run_config import RunConfig
 from schemas.urls import file_name, public_url
 
@@ -121,4 +121,4 @@ def _checkpoint(url: str, options: dict) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

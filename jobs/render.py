@@ -23,7 +23,7 @@ from cluster.frames.prefetch import ahead
 from cluster.frames.video import FrameReader, VideoError, VideoInfo, frame_times, probe_video
 from cluster.stores.source import fetch_source
 from jobs.arguments import positive
-from jobs.messages import refuse, say
+from jobs.messages import refuse, run_command, say
 from jobs.views.audio import AudioTrack
 from jobs.views.contact_sheet import ContactSheet
 from jobs.views.overlay import draw_masks
@@ -45,7 +45,10 @@ Masks = dict[int, np.ndarray]
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m jobs.render", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m jobs.render",
+        description=__doc__,
+        epilog="Exit codes: 0 drawn (a damaged video as far as it goes), 2 something cannot be read or written.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--masks", required=True, metavar="OUT", help="output folder of an annotate run, any fsspec URL")
     p.add_argument("--video", required=True, help="the video file or image folder that was annotated, path or URL")
@@ -250,4 +253,4 @@ def _share(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

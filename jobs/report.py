@@ -23,7 +23,7 @@ from cluster.inspect.inspection import Output, Unreadable, look, read_rows, side
 from cluster.inspect.video_rows import video_numbers
 from cluster.stores.storage import Storage
 from jobs.arguments import options, positive
-from jobs.messages import refuse, say
+from jobs.messages import refuse, run_command, say
 from jobs.views.place import placed
 from jobs.views.report import page
 from jobs.views.report.details import Course, course_of, frames_to_show, object_courses
@@ -241,4 +241,4 @@ def _listed(row: Mapping[str, Any], needs: Mapping[str, tuple], objects: Mapping
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -17,6 +17,7 @@ from cluster.inspect.inspection import Unreadable
 from cluster.inspect.status_report import Status, read_status
 from cluster.stores.storage import Storage
 from jobs.arguments import options, positive_number
+from jobs.messages import run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
             time.sleep(args.watch)
     except KeyboardInterrupt:
         return 0
+    except BrokenPipeError:
+        raise  # nobody reads this any more
     except (OSError, Unreadable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -62,4 +65,4 @@ def _print(status: Status, as_json: bool, again: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from jobs.messages import run_command
 from stcn_core.checkpoint import file_sha256, save_checkpoint
 from stcn_core.training.trainer import (
     LAYOUTS,
@@ -204,4 +205,4 @@ def training_command(settings: dict) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

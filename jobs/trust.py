@@ -23,7 +23,7 @@ from cluster.stores.storage import Storage
 from cluster.truth import TRUTH_FRAMES, place_truth, read_labels, truth_files
 from jobs.arguments import options
 from jobs.evaluate import EvaluationError, read_videos, write_json
-from jobs.messages import refuse
+from jobs.messages import refuse, run_command
 from jobs.views.timeline import jumps
 from schemas import videos
 from schemas.urls import public_url
@@ -42,7 +42,10 @@ SIGNS = {
 def parser() -> argparse.ArgumentParser:
     """The command line. `--help` is the contract."""
     p = argparse.ArgumentParser(
-        prog="python -m jobs.trust", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m jobs.trust",
+        description=__doc__,
+        epilog="Exit codes: 0 measured, 2 bad arguments, or there is nothing to compare.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--masks", required=True, metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
     p.add_argument("--truth", required=True, metavar="DIR", help="folder with true masks, on any fsspec URL")
@@ -222,4 +225,4 @@ def table(part: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

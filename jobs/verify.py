@@ -18,6 +18,7 @@ from cluster.inspect.inspection import Unreadable
 from cluster.inspect.verification import verify
 from cluster.stores.storage import Storage
 from jobs.arguments import options, positive, usual_processes
+from jobs.messages import run_command
 
 EPILOG = """
 Exit codes: 0 sound (there may be orphans), 1 something is damaged, lost or doubled, 2 there is no such output or it
@@ -62,4 +63,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))
