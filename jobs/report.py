@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tqdm import tqdm
 
@@ -108,7 +109,8 @@ def report(args: argparse.Namespace) -> Written:
     parts_folder = Path(args.to.rpartition("/")[2]).stem + ".parts"
     beyond = shown[INLINE:]
     for n, row in enumerate(beyond):
-        records[index[row["video_id"]]]["part"] = f"{parts_folder}/{n // PER_PART + 1:05d}.js"
+        # A URL: a page may be named "run #3: 50%.html".
+        records[index[row["video_id"]]]["part"] = f"{quote(parts_folder, safe='')}/{n // PER_PART + 1:05d}.js"
     head = run_summary(output, rows, notes)
     shares = [(needs[row["video_id"]][1], row["mask_rows"] or 0) for row in rows if row["video_id"] in needs]
     shares = [(share, masks) for share, masks in shares if share is not None]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -129,11 +130,13 @@ def test_foreign_names_stay_text(made: Path):
 def test_many_videos_lie_in_side_files(made: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(report_job, "INLINE", 1)
     monkeypatch.setattr(report_job, "PER_PART", 1)
-    assert main([str(made / "out"), "--to", str(made / "to" / "r.html")]) == 0
-    page = page_of(made / "to" / "r.html")
+    assert main([str(made / "out"), "--to", str(made / "to" / "r #1: 50%.html")]) == 0
+    page = page_of(made / "to" / "r #1: 50%.html")
     parts = [video["part"] for video in page.head["videos"] if video["part"]]
-    assert parts == ["r.parts/00001.js", "r.parts/00002.js"] and len(page.scripts) == 3
-    script = (made / "to" / parts[0]).read_text()
+    assert [unquote(part) for part in parts] == ["r #1: 50%.parts/00001.js", "r #1: 50%.parts/00002.js"]
+    assert not set(parts[0]) & set("#: ")  # they are URLs
+    assert len(page.scripts) == 3
+    script = (made / "to" / unquote(parts[0])).read_text()
     ((number, details),) = json.loads(script.removeprefix("reportPart(").rpartition(")")[0])
     assert page.head["videos"][number]["part"] == parts[0] and details["strip"]
 
@@ -213,8 +216,8 @@ def test_in_a_browser(made: Path, browser: Any, monkeypatch: pytest.MonkeyPatch)
     from selenium.webdriver.support.ui import WebDriverWait
 
     monkeypatch.setattr(report_job, "INLINE", 2)  # the third lies in a side file
-    assert main([str(made / "out"), "--to", str(made / "r.html")]) == 0
-    browser.get((made / "r.html").as_uri())
+    assert main([str(made / "out"), "--to", str(made / "r #1: 50%.html")]) == 0
+    browser.get((made / "r #1: 50%.html").as_uri())
     wait = WebDriverWait(browser, 10)
 
     def all_of(selector: str) -> list:
@@ -223,7 +226,7 @@ def test_in_a_browser(made: Path, browser: Any, monkeypatch: pytest.MonkeyPatch)
     def press(key: str) -> None:
         browser.switch_to.active_element.send_keys(key)
 
-    ids = [video["id"].strip() for video in page_of(made / "r.html").head["videos"]]
+    ids = [video["id"].strip() for video in page_of(made / "r #1: 50%.html").head["videos"]]
     assert [one.text for one in all_of(".video h3")] == ids
     wait.until(lambda _: len(all_of(".strip")) == 3)
     first = all_of(".strip img")[0]  # those far along the strip are decoded when they are scrolled to

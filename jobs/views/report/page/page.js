@@ -167,7 +167,7 @@ async function fill(item) {
   const index = Number(item.dataset.index), video = VIDEOS[index];
   const found = await detailsOf(index);
   const place = item.querySelector(".loading");
-  if (!found) { place.textContent = video.part ? `Its pictures and courses are in ${video.part}, which is not beside this page.` : "No details: see the notes above."; return; }
+  if (!found) { place.textContent = video.part ? `Its pictures and courses are in ${decodeURIComponent(video.part)}, which is not beside this page.` : "No details: see the notes above."; return; }
   const strip = make("div", { class: "strip" });
   for (const picture of found.strip) {
     const time = video.fps ? clock(picture.f / video.fps) : null;
