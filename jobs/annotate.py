@@ -16,7 +16,7 @@ from cluster.stores.source import list_manifest_rows, read_source
 from cluster.stores.video_folder import list_videos
 from cluster.workbench import offline_settings
 from jobs.arguments import not_negative, options, positive, positive_number
-from jobs.detector_arguments import add_detectors, with_detectors
+from jobs.detector_arguments import add_detectors, found_late, with_detectors
 from jobs.messages import refuse, run_command, say
 from jobs.policy_arguments import add_policies
 from jobs.presets import PRESETS, PresetParser, preset_lines
@@ -160,6 +160,12 @@ def main(argv: list[str] | None = None) -> int:
         say("no --checkpoint given: using the bundled small network, which is far below the official weights")
     for note in notes:
         say(f"checkpoint: {note}")
+    late = found_late(rows) if not config.burn_in_passes else 0
+    if late:
+        say(
+            f"in {late} videos a detector finds objects in mid-video, and a causal run has no masks of them before "
+            "that: give --detector-frames 0 for masks from the first frame on"
+        )
     unfilled = [row.unfilled for row in rows if row.unfilled]
     if unfilled:
         say(f"{sum(unfilled)} suggested prompts of {len(unfilled)} videos are not filled in: these are left out")

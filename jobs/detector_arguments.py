@@ -8,7 +8,7 @@ from jobs.arguments import positive
 from schemas.detector_defaults import DetectorDefaults, needed_detectors, with_weights
 from schemas.detector_values import as_frames
 from schemas.manifest_values import Wrong
-from schemas.prompt import DETECTORS, MATCHINGS
+from schemas.prompt import DETECTORS, MATCHINGS, Prompt
 from schemas.video_row import VideoRow
 
 EVEN = "even:"
@@ -80,6 +80,15 @@ def with_detectors(
         return filled, {}
     weights = weights_of(needed, _urls(args), args.input_options, check)
     return with_weights(filled, {name: one.sha256 for name, one in weights.items()}), weights
+
+
+def found_late(rows: Sequence[VideoRow]) -> int:
+    """In how many rows a detector may begin objects in mid-video, because nothing says one frame for it."""
+
+    def late(prompt: Prompt) -> bool:
+        return prompt.finds and prompt.frame is None and prompt.time_s is None and len(prompt.frames or ()) != 1
+
+    return sum(any(map(late, row.prompts)) for row in rows)
 
 
 def _urls(args: argparse.Namespace) -> dict[str, str]:

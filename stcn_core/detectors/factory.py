@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-from stcn_core.detectors.detections import Detector
+from stcn_core.detectors.detections import Detector, DetectorError
 
 # name -> (module, class). Every class takes (weights, device) and checks the weights before anything else.
 DETECTORS = {
@@ -26,4 +26,11 @@ def make_detector(name: str, weights: Path | str, device: str = "cpu") -> Detect
     if not path.is_file():
         raise FileNotFoundError(f"detector weights {path} do not exist: give a file that holds weights of {name}")
     module, kind = DETECTORS[name]
-    return getattr(importlib.import_module(module), kind)(path, device)
+    made = getattr(importlib.import_module(module), kind)
+    try:
+        return made(path, device)
+    except DetectorError:
+        raise
+    except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
+        # Shapes and names are looked at before all of them are known to fit.
+        raise DetectorError(f"{path} holds no weights of {name}: its tensors do not fit ({error})") from error

@@ -9,7 +9,7 @@ from made_detectors import colour_picture, tiny_weights
 from PIL import Image
 
 from jobs import annotate, plan
-from jobs.detector_arguments import with_detectors
+from jobs.detector_arguments import found_late, with_detectors
 from schemas.manifest import ManifestError
 from schemas.prompt import Prompt
 from schemas.video_row import VideoRow
@@ -121,3 +121,30 @@ def test_given_masks_say_which_detections_are_meant(folder: Path):
     assert [(p.object_id, p.detector, p.matching) for p in matched[0].prompts] == [
         (1, "mask-rcnn", "nearest"), (2, "mask-rcnn", "nearest")
     ]  # fmt: skip
+
+
+def test_objects_that_a_causal_run_would_find_in_mid_video():
+    late = (Prompt(detector="lost"), Prompt(detector="lost", candidates=3), Prompt(detector="lost", frames=(0, 50)))
+    chosen = (
+        Prompt(detector="lost", frames=(0,)),
+        Prompt(detector="lost", frame=9),
+        Prompt(detector="lost", time_s=1.0),
+    )
+    given = Prompt(frame=9, object_id=1, box=(0, 0, 1, 1), detector="lost")
+    found = [VideoRow(n, "/v.mp4", f"v{n}", (given, prompt)) for n, prompt in enumerate((*late, *chosen))]
+    assert found_late(found) == 3 and found_late(found[3:]) == 0
+
+
+def test_a_causal_run_with_a_detector_says_what_it_will_miss(folder: Path, capsys: pytest.CaptureFixture, monkeypatch):
+    monkeypatch.setattr("cluster.run.run", lambda *_: 0)
+    weights = str(tiny_weights(folder, "mask-rcnn"))
+    words = ["--manifest", str(folder / "videos"), "--output", "/tmp/none", "--detector-weights", weights]
+    words += ["--detector", "mask-rcnn"]
+    for more, said in (
+        (["--preset", "stcn"], True),
+        (["--preset", "stcn", "--detector-frames", "0"], False),
+        ([], False),
+    ):
+        assert annotate.main([*words, *more]) == 0
+        captured = capsys.readouterr()
+        assert ("in mid-video" in captured.out + captured.err) == said

@@ -217,3 +217,13 @@ def test_a_zoo_file_whole(tmp_path: Path):
     detector._network.transform.min_size, detector._network.transform.max_size = (96,), 128
     found = detector.detect(PICTURE, min_score=0.0, limit=2)
     assert found.masks.shape == (2, 72, 100) and set(found.classes) <= set(CONTIGUOUS)
+
+
+@pytest.mark.parametrize("name", ["mask-rcnn", "mask-rcnn-v2", "pointrend"])
+def test_tensors_of_other_shapes_are_refused(tmp_path: Path, name: str):
+    key = "roi_heads.box_predictor.cls_score.weight"
+    for extra in ({}, {"backbone.bottom_up.stem.conv1.weight": torch.zeros(3, 3)}):
+        path = tmp_path / "odd.pth"
+        torch.save({key: torch.tensor(1.0), **extra}, path)
+        with pytest.raises(DetectorError, match="odd.pth holds no weights of"):
+            make_detector(name, path)
