@@ -40,7 +40,7 @@ class _Run:
         height, width = self.segmenter.size
         if picture.shape[:2] != (height, width):
             picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
-        return np.ascontiguousarray(picture[:, ::-1]) if self.mirrored else picture
+        return picture[:, ::-1].copy() if self.mirrored else picture
 
     def views(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
         for frame, picture in pictures:
@@ -181,9 +181,7 @@ def _viewed(run: _Run, picture: Callable[[int], np.ndarray]) -> Callable[[int], 
 
 def _mirrored(prompts: PromptSet) -> PromptSet:
     frames = {
-        frame: FramePrompts(
-            *({number: np.ascontiguousarray(mask[:, ::-1]) for number, mask in masks.items()} for masks in both)
-        )
+        frame: FramePrompts(*({number: mask[:, ::-1].copy() for number, mask in masks.items()} for masks in both))
         for frame, both in ((frame, (here.given, here.seeds)) for frame, here in prompts.frames.items())
     }
     return PromptSet(prompts.object_ids, frames)

@@ -29,6 +29,7 @@ def score_frames(
 
     match: maps [B, K, T] of the memory read that they come from; second: the probabilities that another part of the
     memory gives. A score is None where it is not known, and where an object has no pixel at the working size.
+    Raises FloatingPointError where the probabilities are no numbers: their labels would be an empty frame like any.
     """
     frames = [
         _frame(
@@ -40,6 +41,11 @@ def score_frames(
         for b, each in enumerate(probabilities)
     ]
     numbers = torch.stack(frames).float().cpu().numpy()  # one transfer
+    if not probabilities.sum().isfinite():
+        raise FloatingPointError(
+            "the network's probabilities are no numbers (NaN): some weights overflow in --precision fp16, use bf16 or "
+            "fp32; in fp32 the checkpoint is damaged"
+        )
     return [[_scores(row) for row in frame] for frame in numbers]
 
 

@@ -154,3 +154,12 @@ def test_scales() -> None:
     for text in ("480,480", "0", "a", "480:x", "480:-1"):
         with pytest.raises(ValueError, match="--scales"):
             parse_scales(text)
+
+
+def test_a_video_one_pixel_wide_is_mirrored_too(made: Callable) -> None:
+    """A column that is mirrored counts as contiguous, but its stride is negative."""
+    video, given = np.zeros((12, 9, 1, 3), np.uint8), PromptSet((1,), {1: FramePrompts({1: np.ones((9, 1), np.uint8)})})
+    settings = options(scales="16", flip=True)
+    run = MultiScaleSegmenter(made, settings, given, source=(9, 1), size=(9, 1), video_id="v", visited=8)
+    burned_in(run, video)
+    assert [frame for frame, _ in run.final_pass(enumerate(video))] == list(range(12))

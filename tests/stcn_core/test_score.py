@@ -106,3 +106,18 @@ def test_every_predicted_mask_has_scores_and_a_second_opinion_changes_no_mask(pa
 def test_a_causal_run_has_no_bank_for_a_second_opinion():
     with pytest.raises(ValueError, match="--second-opinion"):
         OfflineSettings(burn_in_passes=0, second_opinion=True)
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+def test_probabilities_that_are_no_numbers_are_not_taken_for_an_empty_frame(passes: int):
+    network, (height, width) = random_network(), (32, 48)
+    torch.nn.init.constant_(network.decoder.pred.bias, float("nan"))  # as where half precision overflows
+    video = moving_squares(3, height, width)
+    given = PromptSet((1,), {0: FramePrompts({1: np.ones((height, width), np.uint8)})})
+    settings = OfflineSettings(burn_in_passes=passes, memory_frames=2)
+    size = (height, width)
+    run = OfflineSegmenter(Propagation(network, size), settings, given, source=size, size=size, video_id="v")
+    if passes:
+        run.memorise_prompts(lambda frame: video[frame])
+    with pytest.raises(FloatingPointError, match="--precision fp16"):
+        list(run.final_pass(enumerate(video)) if passes else run.causal_pass(enumerate(video)))
