@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.config_lock import CONFIG_NAME, lock_config
+from cluster.config_lock import AFTERWARDS, CONFIG_NAME, lock_config
 from cluster.finalise import VIDEO_KEY, finalise_video, row_name, shard_name
 from cluster.import_record import is_import
 from cluster.inspect.inspection import Unreadable, look, read_json, read_rows
@@ -36,7 +36,6 @@ from stcn_core.cleanup import Step, clean_video, steps_text
 from stcn_core.masks import ObjectMask
 
 BATCH_ROWS = 256
-AFTERWARDS = "afterwards: "  # before the steps of this command, in the settings
 KEPT = (PLAN_NAME, MANIFEST_NAME, SUMMARY_NAME)
 MEASURED = ("seconds_total", "seconds_fetch", "seconds_burn_in", "seconds_final", "seconds_network", "device", "actor")
 
@@ -68,10 +67,6 @@ def clean_output(
     output = look(source)
     if output.compaction is not None:
         raise CleanRefused(f"{source.url} is compacted. Clean the output of jobs.annotate, and compact that.")
-    config = _lock(source, target, steps)
-    for name in KEPT:
-        if name in output.sizes and not target.exists(name):
-            target.publish(name, source.read(name))
     rows = {}
     for name, found in read_rows(source, output.names("videos"), videos_schema):
         if isinstance(found, Exception):
@@ -81,6 +76,10 @@ def clean_output(
     done = [row for _, row in sorted(rows.values(), key=lambda pair: pair[1]["video_id"]) if row["shards"]]
     if not done:
         raise CleanRefused(f"{source.url} has no finished video. There is nothing to clean.")
+    config = _lock(source, target, steps)
+    for name in KEPT:
+        if name in output.sizes and not target.exists(name):
+            target.publish(name, source.read(name))
     skipped = before = after = 0
     for number, row in enumerate(done):
         if progress is not None:

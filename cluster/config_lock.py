@@ -4,6 +4,7 @@ from cluster.stores.storage import Storage
 from schemas.run_config import RunConfig
 
 CONFIG_NAME = "_run/config.json"
+AFTERWARDS = "afterwards: "  # in the setting `clean`, before steps that jobs.clean did
 
 
 class SettingsRefused(ValueError):

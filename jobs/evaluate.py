@@ -148,7 +148,9 @@ def evaluate(
                 raise EvaluationError(f"{video_id} cannot be evaluated: {reason}")
             left_out.append({"video_id": video_id, "reason": reason})
     if not evaluated:
-        why = f" ({left_out[0]['video_id']}: {left_out[0]['reason']})" if left_out else ""
+        # Of a video that has truth the reason says more.
+        told = sorted(left_out, key=lambda one: one["reason"].startswith("no PNGs in"))[:1]
+        why = "".join(f" ({one['video_id']}: {one['reason']})" for one in told)
         raise EvaluationError(f"{public_url(masks)} has no finished video with truth in {public_url(truth)}{why}")
     return {
         "schema": NAME,

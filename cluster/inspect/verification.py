@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.config_lock import CONFIG_NAME
+from cluster.config_lock import AFTERWARDS, CONFIG_NAME
 from cluster.import_record import is_import
 from cluster.inspect.inspection import COMPACTION_NAME, Output, look
 from cluster.inspect.shard_check import (
@@ -100,8 +100,8 @@ def verify(
     findings += _doubled(storage, reports)
     states, more = check_tables(output, reports, config)
     findings += more
-    if imported_from is not None:
-        findings = [replace(f, remedy=f.remedy.replace("jobs.annotate", "jobs.import_masks")) for f in findings]
+    made_by = "jobs.import_masks" if imported_from is not None else _made_by(config)
+    findings = [replace(f, remedy=f.remedy.replace("jobs.annotate", made_by)) for f in findings]
     kinds = {finding.kind for finding in findings}
     code = WRONG if kinds & {DAMAGED, LOST, DOUBLED} else SOUND_BUT_UNFINISHED if UNFINISHED in kinds else SOUND
     order = (DAMAGED, LOST, DOUBLED, UNFINISHED, ORPHAN)
@@ -116,6 +116,11 @@ def verify(
         videos=dict(states),
         imported_from=imported_from,
     )
+
+
+def _made_by(config: RunConfig | None) -> str:
+    """The command that goes on in this output."""
+    return "jobs.clean" if config is not None and AFTERWARDS in config.clean else "jobs.annotate"
 
 
 def run_tasks(tasks: Sequence[ShardTask], processes: int) -> Iterator[ShardReport]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import tracks, videos
-from schemas.convert.video import OutVideo, Track
+from schemas.convert.video import ConvertError, OutVideo, Track
 from schemas.parquet import read_table
 from schemas.reader import connected, open_masks
 from schemas.urls import public_url
@@ -36,7 +36,8 @@ class FinishedVideo:
 
 
 class MasksOutput:
-    """An output folder on any fsspec URL. Raises what the storage raises, and ValueError for files of another kind."""
+    """An output folder on any fsspec URL. Raises what the storage raises, ConvertError where no video is finished,
+    and ValueError for files of another kind."""
 
     def __init__(self, out: str, options: Mapping[str, Any] | None = None):
         self._out, self._options = out, dict(options or {})
@@ -131,9 +132,9 @@ class MasksOutput:
         try:
             paths = sorted(self._fs.ls(folder, detail=False))
         except FileNotFoundError:
-            raise FileNotFoundError(
-                f"{self.shown} has no finished video ({name}): give the --output of an annotate run"
-            ) from None
+            if name == "tracks":
+                return  # of a run whose videos all failed
+            raise ConvertError(f"{self.shown} has no finished video: give the --output of an annotate run") from None
         columns = [field.name for field in schema.SCHEMA]
         for path in paths:
             if path.endswith(".parquet") and path.rpartition("/")[2][:1] not in "._":

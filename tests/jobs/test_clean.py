@@ -85,7 +85,10 @@ def test_it_goes_on_and_refuses_other_steps(tmp_path: Path, capsys: pytest.Captu
     write_output(out, unfinished=[LONG.video_id])
     command = [str(out), "--to", str(to), "--clean", "close"]
     assert clean(command) == 0
+    capsys.readouterr()
     assert verify([str(to)]) == 6  # what OUT lacks is planned, but not there
+    said = capsys.readouterr().out
+    assert "Run the same jobs.clean command again" in said and "jobs.annotate" not in said
     write_output(out)
     assert clean(command) == 0
     assert "2 videos were there already" in capsys.readouterr().out
@@ -123,5 +126,9 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     ):
         assert clean([*words, "--clean", "close"]) == code
         assert said in capsys.readouterr().err
+    failed = MadeVideo("bad")
+    write_failure(write_output(tmp_path / "bad", [failed], unfinished=["bad"]), failed)
+    assert clean([str(tmp_path / "bad"), "--to", str(tmp_path / "none"), "--clean", "close"]) == 2
+    assert "nothing to clean" in capsys.readouterr().err and not (tmp_path / "none").exists()
     with pytest.raises(SystemExit):
         clean([out, "--to", str(tmp_path / "to"), "--clean", "smooth"])

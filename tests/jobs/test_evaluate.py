@@ -108,6 +108,11 @@ def test_videos_that_cannot_be_evaluated_are_named(tmp_path, capsys):
     assert "damaged" in refused(tmp_path, capsys, "--video-id", "c")
     assert "no PNGs" in refused(tmp_path, capsys, "--video-id", "b")
     assert "no finished video 'd'" in refused(tmp_path, capsys, "--video-id", "d")
+    for path in (tmp_path / "truth/a").iterdir():
+        path.rename(tmp_path / path.name)
+    (tmp_path / "truth/b").mkdir()
+    (tmp_path / path.name).rename(tmp_path / "truth/b" / path.name)
+    assert "(b: " in refused(tmp_path, capsys)  # a has no truth any more; b has, of one frame
 
 
 def test_bad_truth_names_the_file_and_the_remedy(tmp_path, capsys):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_export import Clip, block, clips, tree, write_clips
+from made_output import MadeVideo, write_failure, write_output
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -355,6 +356,10 @@ def test_failed_and_missing_videos(made, tmp_path, capsys):
     assert export(["--masks", str(made[1]), "--format", "coco", "--to", str(tmp_path), "--only", "dog"]) == 2
     assert "no finished video 'dog'" in capsys.readouterr().err
     assert export(["--masks", str(tmp_path / "none"), "--format", "coco", "--to", str(tmp_path)]) == 2
-    assert "it does not exist" in capsys.readouterr().err
+    assert "none has no finished video: give the --output" in capsys.readouterr().err
+    failed = MadeVideo("bad")
+    write_failure(write_output(tmp_path / "bad", [failed], unfinished=["bad"]), failed)
+    assert export(["--masks", str(tmp_path / "bad"), "--format", "coco", "--to", str(tmp_path)]) == 2
+    assert "holds no video to export; bad: failed: " in capsys.readouterr().err
     assert export(["--masks", str(made[1]), "--format", "davis", "--to", str(tmp_path), "--meta", "/none.json"]) == 2
     assert "/none.json" in capsys.readouterr().err
