@@ -119,8 +119,12 @@ class MasksOutput:
         )
 
     def _recorded(self, unit_id: str, count: int) -> tuple[list[str] | None, list[str] | None]:
-        with self._fs.open(f"{self._root}/masks/{unit_id}.parquet", "rb") as file:
-            metadata = pq.read_metadata(file).metadata or {}
+        name = f"masks/{unit_id}.parquet"
+        try:
+            with self._fs.open(f"{self._root}/{name}", "rb") as file:
+                metadata = pq.read_metadata(file).metadata or {}
+        except pa.ArrowException as error:
+            raise ConvertError(f"{self.shown}/{name} is damaged ({error}): see python -m jobs.verify") from error
         if IMAGES_KEY not in metadata:
             return None, None
         record = json.loads(metadata[IMAGES_KEY])

@@ -361,5 +361,10 @@ def test_failed_and_missing_videos(made, tmp_path, capsys):
     write_failure(write_output(tmp_path / "bad", [failed], unfinished=["bad"]), failed)
     assert export(["--masks", str(tmp_path / "bad"), "--format", "coco", "--to", str(tmp_path)]) == 2
     assert "holds no video to export; bad: failed: " in capsys.readouterr().err
+    write_output(tmp_path / "cut", [MadeVideo("short")])
+    (shard,) = (tmp_path / "cut/masks").glob("*.parquet")
+    shard.write_bytes(shard.read_bytes()[:-100])
+    assert export(["--masks", str(tmp_path / "cut"), "--format", "coco", "--to", str(tmp_path)]) == 2
+    assert f"{shard.name} is damaged" in capsys.readouterr().err
     assert export(["--masks", str(made[1]), "--format", "davis", "--to", str(tmp_path), "--meta", "/none.json"]) == 2
     assert "/none.json" in capsys.readouterr().err
