@@ -54,10 +54,12 @@ def test_every_block_runs_and_leaves_what_it_says(folder):
         assert (folder / name).exists(), name
 
 
-@pytest.mark.parametrize(
-    "page", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md", ROOT / "cluster/README.md"], ids=str
-)
-def test_links_between_pages_lead_somewhere(page):
+PAGES = ["README.md", "cluster/README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_between_pages_lead_somewhere(name):
+    page = ROOT / name
     for target in re.findall(r"\]\(([^)\s]+?)(?:\s\"[^\"]*\")?\)", page.read_text()):
         if "://" not in target and not target.startswith("#"):
             assert (page.parent / target.split("#")[0]).exists(), f"{page}: {target}"
