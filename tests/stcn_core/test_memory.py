@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stcn_core import readout
 from stcn_core.memory import MemoryBank
 from stcn_core.settings import MEMORY_POLICIES, OfflineSettings
 
@@ -194,8 +195,10 @@ def test_an_object_is_read_only_where_it_is_valid(policy: str, everything_is_rea
         bank.read(key_of(9), 9, [0, 2])
 
 
-def test_groups_of_objects_read_what_each_would_read_alone() -> None:
+def test_groups_of_objects_read_what_each_would_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """One affinity per group of equal validity: the order and the company of objects do not matter."""
+    affinities, top_k = [], readout.top_k
+    monkeypatch.setattr(readout, "top_k", lambda *given: affinities.append(1) or top_k(*given))
     bank = make(objects=4, pinned=3)
     bank.pin(50, key_of(50), values_of(50, 4), [True, False, True, False])
     bank.pin(51, key_of(51), values_of(51, 4), [False, True, False, False])
@@ -204,8 +207,10 @@ def test_groups_of_objects_read_what_each_would_read_alone() -> None:
         memorise(bank, frame)
     query = key_of(9)
     alone = [bank.read(query, 9, [k])[0] for k in range(4)]
-    for order in ([0, 1, 2, 3], [3, 1], [2, 0, 3]):
+    for order, groups in (([0, 1, 2, 3], 3), ([3, 1], 2), ([2, 0, 3], 2)):
+        affinities.clear()
         together = bank.read(query, 9, order)
+        assert len(affinities) == groups  # objects 0 and 2 share theirs
         assert together.shape == (len(order), CV, *GRID)
         for position, k in enumerate(order):
             assert torch.equal(together[position], alone[k])
