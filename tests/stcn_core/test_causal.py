@@ -54,6 +54,7 @@ def test_late_objects_begin_at_their_prompt(network: STCN) -> None:
         results = causal(network, PromptSet((2, 5, 9), frames), options)
         first = {i: next(n for n, area in enumerate(areas(results, i)) if area) for i in (2, 5, 9)}
         assert first == {5: 3, 9: 11, 2: 11}
+        assert all(any(areas(results, i)[number + 1 :]) for i, number in first.items())  # and are there afterwards
         # Before its prompt nothing is known of an object: frames up to 10 are those of a run without the late ones,
         # but for the rounding of a network that sees another batch.
         alone = causal(network, PromptSet((5,), {3: frames[3]}), options)
