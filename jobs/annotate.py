@@ -15,7 +15,7 @@ from cluster.segmenter import StcnSegmenters
 from cluster.stores.source import list_manifest_rows, read_source
 from cluster.stores.video_folder import list_videos
 from cluster.workbench import offline_settings
-from jobs.arguments import not_negative, options, positive, positive_number
+from jobs.arguments import frame_number, not_negative, options, positive, positive_number
 from jobs.detector_arguments import add_detectors, found_late, with_detectors
 from jobs.messages import refuse, run_command, say
 from jobs.policy_arguments import add_policies
@@ -99,8 +99,8 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     masks = p.add_argument_group("settings that change masks (locked by the first run into an output folder)")
     masks.add_argument("--preset", choices=PRESETS, help="a known system's settings (see below)")
     masks.add_argument("--resolution", type=positive, default=480, help="shorter side for the network (default 480)")
-    masks.add_argument("--start", type=_frame, help="first frame")
-    masks.add_argument("--end", type=_frame, help="frame to stop before")
+    masks.add_argument("--start", type=frame_number, help="first frame")
+    masks.add_argument("--end", type=frame_number, help="frame to stop before")
     masks.add_argument("--stride", type=positive, default=1, help="every N-th frame")
     masks.add_argument(
         "--burn-in-passes", type=int, default=default.burn_in_passes, help="0 = a causal run (default 1)"
@@ -254,13 +254,6 @@ def check_ranges(rows: list[VideoRow], config: RunConfig) -> None:
             raise ValueError(
                 f"row {row.row} ({row.video_id}): with --start and --end there is no frame from {start} to {end}"
             )
-
-
-def _frame(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative; frames count from 0")
-    return number
 
 
 def _frames_or_all(text: str) -> int:

@@ -45,6 +45,22 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def frame_number(text: str) -> int:
+    """A frame's index."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative; frames count from 0")
+    return number
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
 def usual_processes() -> int:
     """One per core, 8 at most."""
     return min(8, os.cpu_count() or 1)

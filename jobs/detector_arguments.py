@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from cluster.detector_weights import DetectorWeights, weights_of
-from jobs.arguments import positive
+from jobs.arguments import positive, share
 from schemas.detector_defaults import DetectorDefaults, needed_detectors, with_weights
 from schemas.detector_values import as_frames
 from schemas.manifest_values import Wrong
@@ -37,7 +37,7 @@ def add_detectors(parser: argparse.ArgumentParser) -> None:
         "--detector-classes", type=class_names, metavar="A,B", help="only these, such as person,dog (default: all)"
     )
     group.add_argument(
-        "--detector-score", type=score, metavar="S", help="least score (default 0.5; for points and boxes 0.01)"
+        "--detector-score", type=share, metavar="S", help="least score (default 0.5; for points and boxes 0.01)"
     )
     group.add_argument(
         "--max-objects", type=positive, metavar="N", help="at most N per video, best first (default and most: 50)"
@@ -107,14 +107,6 @@ def class_names(text: str) -> tuple[str, ...]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of classes such as person,dog")
     return names
-
-
-def score(text: str) -> float:
-    """From 0 to 1."""
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return number
 
 
 def _frames(text: str) -> dict[str, object]:

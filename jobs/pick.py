@@ -21,8 +21,8 @@ from tempfile import TemporaryDirectory
 
 from cluster.exit_codes import ExitCode
 from cluster.stores.source import fetch_source
-from jobs.arguments import options
-from jobs.detector_arguments import class_names, score
+from jobs.arguments import options, share
+from jobs.detector_arguments import class_names
 from jobs.messages import refuse, run_command, say
 from jobs.views.pick.begin import begin
 from jobs.views.pick.manifest_file import ManifestFile
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--proposals", choices=sorted(DETECTORS), help="show what this detector finds, to be clicked")
     p.add_argument("--detector-weights", metavar="PATH_OR_URL", help="its weights; nothing is downloaded by itself")
     p.add_argument("--detector-classes", type=class_names, default=(), metavar="A,B", help="only these (default: all)")
-    p.add_argument("--detector-score", type=score, default=0.3, metavar="S", help="least score (default %(default)g)")
+    p.add_argument("--detector-score", type=share, default=0.3, metavar="S", help="least score (default %(default)g)")
     p.add_argument("--device", default="cpu", help="of the detector (default %(default)s)")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine only)")
     p.add_argument("--port", type=_port, default=0, help="0 (the default) takes any free one")

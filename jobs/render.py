@@ -22,7 +22,7 @@ from cluster.exit_codes import ExitCode
 from cluster.frames.prefetch import ahead
 from cluster.frames.video import FrameReader, VideoError, VideoInfo, frame_times, probe_video
 from cluster.stores.source import fetch_source
-from jobs.arguments import positive
+from jobs.arguments import frame_number, positive, share
 from jobs.messages import refuse, run_command, say
 from jobs.views.audio import AudioTrack
 from jobs.views.contact_sheet import ContactSheet
@@ -62,13 +62,13 @@ def parser() -> argparse.ArgumentParser:
         type=positive,
         help=f"frames between pictures of the sheet (default: about {DEFAULT_CELLS} pictures)",
     )
-    p.add_argument("--start", type=_frame, default=0, help="first frame")
+    p.add_argument("--start", type=frame_number, default=0, help="first frame")
     p.add_argument("--end", type=positive, help="frame to stop before")
     p.add_argument("--stride", type=positive, default=1, help="every N-th frame; give that of the annotate run")
     p.add_argument(
         "--truth", metavar="DIR", help="true masks as in jobs.evaluate, or their folder; drawn as white outlines"
     )
-    p.add_argument("--opacity", type=_share, default=0.4, help="of the tint, 0 to 1 (default %(default)g)")
+    p.add_argument("--opacity", type=share, default=0.4, help="of the tint, 0 to 1 (default %(default)g)")
     p.add_argument("--no-labels", action="store_true", help="do not write the object ids")
     p.add_argument("--no-audio", action="store_true", help="leave the source's sound out")
     return p
@@ -236,20 +236,6 @@ def _audio(path: Path, args: argparse.Namespace, frames: int, seconds: Callable[
     except (OSError, av.FFmpegError) as error:
         say(f"the sound is left out: {error}")
         return None
-
-
-def _frame(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} must not be negative")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 1")
-    return value
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from cluster.stores.source import read_source
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
 from cluster.truth import TRUTH_FRAMES
-from jobs.arguments import options, positive
+from jobs.arguments import options, positive, share
 from jobs.messages import refuse, run_command
 from jobs.views.fill import TrueMasks
 from jobs.views.found_numbers import with_numbers
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--videos", type=positive, metavar="N", help="suggest frames only in the N most doubtful videos")
     p.add_argument(
         "--least-doubt",
-        type=_share,
+        type=share,
         default=0.0,
         metavar="D",
         help="suggest no frame with less doubt (0 to 1, default 0)",
@@ -221,13 +221,6 @@ def most_doubtful(reviewed: Sequence[Reviewed], count: int | None) -> list[Revie
         return list(reviewed)
     kept = set(sorted(range(len(reviewed)), key=lambda n: -reviewed[n].doubt)[:count])
     return [video if n in kept else Reviewed(video.row, ()) for n, video in enumerate(reviewed)]
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 1")
-    return value
 
 
 if __name__ == "__main__":

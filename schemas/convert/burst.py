@@ -10,10 +10,9 @@ Does not hold: frame times; a video's place in the data set (`dataset` and `spli
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, BinaryIO
 
-from schemas.convert.exchange import ExportSettings, ImportSettings, OutFile, categories_of, label_of
+from schemas.convert.exchange import ExportSettings, ImportSettings, categories_of, label_of, one_file
 from schemas.convert.folder import Folder, fields_of, names_by_id, objects_in, score_of, texts
 from schemas.convert.json_stream import write_json
 from schemas.convert.losses import Losses
@@ -27,17 +26,6 @@ DATASET = "stcn-ray"
 SPLIT = "val"
 
 
-def places(videos: Sequence[OutVideo]) -> list[str]:
-    """The file that the export writes."""
-    return [FILE] if videos else []
-
-
-def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) -> Iterator[OutFile]:
-    """One file."""
-    if videos:
-        yield OutFile(FILE, partial(_write, videos, settings, losses))
-
-
 def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses, file: BinaryIO) -> None:
     categories = categories_of(videos, settings)
     record = {
@@ -49,6 +37,9 @@ def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses,
         "sequences": (_sequence(number, video, categories, settings, losses) for number, video in enumerate(videos, 1)),
     }
     write_json(file, record)
+
+
+places, files = one_file(FILE, _write)
 
 
 def _sequence(

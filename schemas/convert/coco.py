@@ -10,16 +10,15 @@ Does not hold: objects that are nowhere visible, frame times, which masks were g
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, BinaryIO
 
 from schemas.convert.exchange import (
     ExportSettings,
     ImportSettings,
-    OutFile,
     categories_of,
     category_records,
     label_of,
+    one_file,
     unseen,
 )
 from schemas.convert.folder import Folder, fields_of, grouped, names_by_id, objects_in, score_of
@@ -42,17 +41,6 @@ NAME = "coco"
 FILE = "coco.json"
 
 
-def places(videos: Sequence[OutVideo]) -> list[str]:
-    """The file that the export writes."""
-    return [FILE] if videos else []
-
-
-def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) -> Iterator[OutFile]:
-    """One file."""
-    if videos:
-        yield OutFile(FILE, partial(_write, videos, settings, losses))
-
-
 def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses, file: BinaryIO) -> None:
     categories = categories_of(videos, settings, visible=True)
     losses.add("objects that are nowhere visible", sum(unseen(video) for video in videos))
@@ -68,6 +56,9 @@ def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses,
         "annotations": _annotations(videos, categories, losses),
     }
     write_json(file, record)
+
+
+places, files = one_file(FILE, _write)
 
 
 def _images(videos: Sequence[OutVideo], losses: Losses) -> Iterator[dict[str, Any]]:

@@ -1,11 +1,13 @@
 """What every format takes and gives: its settings, and the files that it makes."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
 
 import numpy as np
 
+from schemas.convert.losses import Losses
 from schemas.convert.video import ConvertError, OutVideo
 
 UNLABELLED = "object"  # category of objects without a label
@@ -50,6 +52,28 @@ class OutFile:
     name: str
     write: Callable[[BinaryIO], None]
     small: bool = False
+
+
+Writer = Callable[[Sequence[OutVideo], ExportSettings, Losses, BinaryIO], None]
+
+
+def one_file(
+    name: str, write: Writer
+) -> tuple[
+    Callable[[Sequence[OutVideo]], list[str]],
+    Callable[[Sequence[OutVideo], ExportSettings, Losses], Iterator[OutFile]],
+]:
+    """`places` and `files` of a format that keeps all videos in one file: the names that the export writes, and the
+    file itself. Without a video there is none."""
+
+    def places(videos: Sequence[OutVideo]) -> list[str]:
+        return [name] if videos else []
+
+    def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) -> Iterator[OutFile]:
+        if videos:
+            yield OutFile(name, partial(write, videos, settings, losses))
+
+    return places, files
 
 
 def categories_of(videos: Sequence[OutVideo], settings: ExportSettings, visible: bool = False) -> dict[str, int]:

@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 from schemas.convert.exchange import (
     ExportSettings,
     ImportSettings,
-    OutFile,
     categories_of,
     category_records,
     label_of,
+    one_file,
 )
 from schemas.convert.folder import Folder, fields_of, grouped, names_by_id, objects_in, score_of, texts
 from schemas.convert.json_stream import write_json
@@ -33,17 +33,6 @@ NAME = "youtube-vis"
 FILE = "youtube-vis.json"
 
 
-def places(videos: Sequence[OutVideo]) -> list[str]:
-    """The file that the export writes."""
-    return [FILE] if videos else []
-
-
-def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) -> Iterator[OutFile]:
-    """One file."""
-    if videos:
-        yield OutFile(FILE, partial(_write, videos, settings, losses))
-
-
 def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses, file: BinaryIO) -> None:
     categories = categories_of(videos, settings)
     record = {
@@ -54,6 +43,9 @@ def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses,
         "annotations": _annotations(videos, categories, losses),
     }
     write_json(file, record)
+
+
+places, files = one_file(FILE, _write)
 
 
 def _video_record(number: int, video: OutVideo, losses: Losses) -> dict[str, Any]:

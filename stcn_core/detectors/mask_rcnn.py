@@ -16,11 +16,10 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from stcn_core.detectors.coco import UNUSED, names_for
 from stcn_core.detectors.detections import MOST, Detections, DetectorError, check_classes
-from stcn_core.detectors.rcnn_parts import RcnnLayout, as_tensor, chosen, pyramid
+from stcn_core.detectors.rcnn_parts import RcnnLayout, chosen, look, pyramid
 from stcn_core.detectors.weights import fill, read_weights
 
 CLASS_KEY = "roi_heads.box_predictor.cls_score.weight"
-USUAL_FLOOR = 0.05  # torchvision's own: lower scores are not even compared with each other
 
 
 class MaskRcnn:
@@ -52,11 +51,7 @@ class MaskRcnn:
         """See `stcn_core.detectors.Detector`."""
         check_classes(classes, self.class_names, self.name)
         network, size = self._network, tuple(picture.shape[:2])
-        network.roi_heads.score_thresh = min(USUAL_FLOOR, min_score)
-        images, _ = network.transform([as_tensor(picture, self._device)])
-        features = network.backbone(images.tensors)
-        proposals, _ = network.rpn(images, features)
-        found = network.roi_heads(features, proposals, images.image_sizes)[0][0]
+        found, _, images = look(network, picture, self._device, min_score)
         keep = chosen(found["labels"], found["scores"], self._names, classes, min_score, limit)
         found = {name: values[keep] for name, values in found.items()}
         # Only now pasted into the picture: a hundred masks of a 4K frame would take gigabytes.

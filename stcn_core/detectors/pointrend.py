@@ -25,11 +25,10 @@ from stcn_core.detectors.coco import CONTIGUOUS
 from stcn_core.detectors.detections import MOST, Detections, DetectorError, check_classes
 from stcn_core.detectors.point_mask import PointMask, paste
 from stcn_core.detectors.pointrend_zoo import PIXEL_MEAN, anchor_shapes, from_zoo, is_zoo
-from stcn_core.detectors.rcnn_parts import STAGES, RcnnLayout, as_tensor, chosen, pyramid
+from stcn_core.detectors.rcnn_parts import STAGES, RcnnLayout, chosen, look, pyramid
 from stcn_core.detectors.weights import fill, read_weights
 
 STRIDES = (4, 8, 16, 32, 64)
-USUAL_FLOOR = 0.05
 
 
 class PointRend:
@@ -63,11 +62,7 @@ class PointRend:
         """See `stcn_core.detectors.Detector`."""
         check_classes(classes, self.class_names, self.name)
         network, (height, width) = self._network, picture.shape[:2]
-        network.roi_heads.score_thresh = min(USUAL_FLOOR, min_score)
-        images, _ = network.transform([as_tensor(picture, self._device)])
-        features = network.backbone(images.tensors)
-        proposals, _ = network.rpn(images, features)
-        found = network.roi_heads(features, proposals, images.image_sizes)[0][0]
+        found, features, images = look(network, picture, self._device, min_score)
         keep = chosen(found["labels"], found["scores"], self.class_names, classes, min_score, limit)
         if not keep:
             return Detections.none(height, width)

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from stcn_core.detectors.detections import DetectorError
 
 BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
+USUAL_FLOOR = 0.05  # torchvision's own: lower scores are not even compared with each other
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
@@ -69,6 +72,18 @@ def pyramid(layout: RcnnLayout, norm: type[nn.Module], pyramid_norm: type[nn.Mod
 def as_tensor(picture: np.ndarray, device: str) -> Tensor:
     """uint8 RGB [H, W, 3] -> float [3, H, W], 0 to 1."""
     return torch.from_numpy(np.array(picture, order="C")).to(device).permute(2, 0, 1).float() / 255
+
+
+def look(
+    network: GeneralizedRCNN, picture: np.ndarray, device: str, min_score: float
+) -> tuple[dict[str, Tensor], dict[str, Tensor], ImageList]:
+    """(what is found in a uint8 RGB picture [H, W, 3], best first: boxes, labels and scores at the network's scale, and
+    masks where it has a head for them; the pyramid's maps; the picture as the network sees it)."""
+    network.roi_heads.score_thresh = min(USUAL_FLOOR, min_score)
+    images, _ = network.transform([as_tensor(picture, device)])
+    features = network.backbone(images.tensors)
+    proposals, _ = network.rpn(images, features)
+    return network.roi_heads(features, proposals, images.image_sizes)[0][0], features, images
 
 
 def chosen(
