@@ -8,7 +8,6 @@ plain network up to rounding. The plain network stays as it is, for training and
 
 import copy
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stcn_core.blocks import ResBlock
 from stcn_core.network import STCN, KeyFeatures
+from stcn_core.precision import HALF, Precision, computes_in
 
-Precision = Literal["fp32", "bf16", "fp16"]
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# Instruction sets, as torch names them, that multiply bfloat16 numbers.
-BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx10_2", "bf16")
 # Bytes of a largest activation that live at a time: more objects and frames are computed in turns. A CPU gains nothing
 # from larger batches.
 ACTIVATION_BYTES_CPU = 32 << 20
@@ -190,17 +186,6 @@ def fold_batch_norms(network: STCN) -> STCN:
                 setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
                 setattr(module, norm, nn.Identity())
     return network
-
-
-def computes_in(dtype: torch.dtype, device: torch.device) -> bool:
-    """Does the device multiply such numbers itself? Every GPU does, of the CPUs some do so with bfloat16."""
-    if device.type != "cpu":
-        return True
-    if dtype != torch.bfloat16:
-        return False
-    if hasattr(torch.cpu, "get_capabilities"):  # not in torch's older versions
-        return any(torch.cpu.get_capabilities().get(name) for name in BF16_INSTRUCTIONS)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _halves(conv: nn.Conv2d, own: int) -> tuple[nn.Conv2d, nn.Conv2d]:

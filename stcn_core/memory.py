@@ -20,6 +20,7 @@ from stcn_core import readout, readout_all
 from stcn_core.bank_layout import EMPTY, MOSAIC, BankLayout, Slot
 from stcn_core.eviction import eviction_of, random_tokens
 from stcn_core.match import MatchMaps
+from stcn_core.score_product import pays
 from stcn_core.seeds import named_seed
 from stcn_core.settings import OfflineSettings
 
@@ -33,6 +34,7 @@ class _Question:
     """What the memory is asked: columns [Ck + 1, Q] and which elements may answer (see readout.top_k)."""
 
     columns: Tensor
+    half: Tensor | None
     runs: list[tuple[int, int]]
     hidden: Tensor | None
     spans: list[readout.HiddenSpan]
@@ -259,13 +261,14 @@ class MemoryBank:
         if sigma:
             around = (self.grid, sigma, asked.hidden, asked.spans)
             return readout_all.kernel_top_k(rows, asked.columns, k, asked.runs, *around)
-        return readout.top_k(rows, asked.columns, k, asked.runs, asked.hidden, asked.spans)
+        return readout.top_k(rows, asked.columns, k, asked.runs, asked.hidden, asked.spans, asked.half)
 
     def _question(
         self, queries: Tensor, frames: list[int], slots: tuple[int, ...], unknown: tuple[int, ...]
     ) -> "_Question":
         """queries [B, Ck, h, w] against these slots, one after the other: B * T query pixels."""
         columns = torch.cat([readout.query_columns(query, self.settings.affinity) for query in queries], 1)
+        half = queries.transpose(0, 1).flatten(1) if pays(queries, self.settings.affinity) else None  # [Ck, B * T]
         own = [self._own(frame, slots) for frame in frames]
         if len(frames) == 1:
             slots, own = tuple(i for i in slots if i not in own[0]), []
@@ -275,7 +278,7 @@ class MemoryBank:
             for i in indices
         ]
         hidden = self._hidden(frames[0], slots, unknown) if self._element_frame is not None else None
-        return _Question(columns, self._runs(slots), hidden, spans)
+        return _Question(columns, half, self._runs(slots), hidden, spans)
 
     def _held(self, k: int) -> tuple[int, ...]:
         """The slots that say something about object k."""

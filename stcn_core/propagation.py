@@ -9,10 +9,11 @@ from torch import Tensor
 
 from stcn_core.aggregate import soft_aggregate
 from stcn_core.frames import Padding, normalise
-from stcn_core.inference import Precision, PreparedNetwork
+from stcn_core.inference import PreparedNetwork
 from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
 from stcn_core.network import STCN, KeyFeatures
+from stcn_core.precision import Precision
 from stcn_core.region import boxes_of, coverage, decode_regions
 
 

@@ -9,23 +9,28 @@ made chunk by chunk, small enough to stay in a CPU's cache, and only the maximum
 kept. The k best elements of a query lie in the k blocks with the largest maxima (a block outside them is beaten by k
 elements, one from each), and those blocks, for the same reason, in the k superblocks with the largest maxima. So only
 k * BLOCK candidates per query pixel are scored a second time and sorted. Values are gathered, not multiplied densely.
+Where the network computes in bfloat16 the first product does, too (stcn_core/score_product.py).
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stcn_core.score_product import FullProduct, HalfProduct
+
 BLOCK = 16  # elements per block
 SUPERBLOCK = 16  # blocks per superblock
-# Bytes of scores made per matrix product: on a CPU they stay in the cache; on a device larger is better.
-SCORE_BYTES_CPU = 3 << 20
+# Bytes of scores made per matrix product: on a CPU they stay in the cache; on a device larger is better. Tuned at 480p
+# on two cores: 3 MiB took 1.2 times as long, 16 MiB 1.7 times.
+SCORE_BYTES_CPU = 8 << 20
 SCORE_BYTES_DEVICE = 64 << 20
-# Bytes of block maxima that may live at a time; more query pixels than that are read in turns.
-MAXIMA_BYTES = 96 << 20
+# Bytes of block ranks that may live at a time; more query pixels than that are read in turns.
+RANK_BYTES = 96 << 20
 # Bytes of candidate keys gathered at a time.
 CANDIDATE_BYTES_CPU = 2 << 20
 CANDIDATE_BYTES_DEVICE = 32 << 20
@@ -80,34 +85,69 @@ def top_k(
     runs: Sequence[tuple[int, int]],
     hidden: Tensor | None = None,
     spans: Sequence[HiddenSpan] = (),
+    half: Tensor | None = None,
 ) -> TopK:
     """The k largest of rows @ columns for each column, over the elements in `runs`.
 
     rows [N, C] float32, N a multiple of BLOCK, elements that must never be read having -inf in the last channel.
     columns [C, Q]. runs: half-open element ranges, multiples of BLOCK. hidden [N] bool: elements not to be read by
-    any column; spans: by some of them, each of which must be left something to read.
-    Ties go to the lowest element.
+    any column; spans: by some of them, each of which must be left something to read. half [C - 1, Q] bfloat16: the
+    queries themselves, where all keys are exact in that type and `score_product.pays`: less time, the same result. Ties
+    go to the lowest element.
     """
-    count = sum(end - start for start, end in runs)
-    if count == 0:
+    blocks = sum(end - start for start, end in runs) // BLOCK
+    if blocks == 0:
         raise ValueError("the memory holds nothing that may be read")
-    ids = torch.cat([torch.arange(start // BLOCK, end // BLOCK, device=rows.device) for start, end in runs])
-    step = max(1, MAXIMA_BYTES // (4 * len(ids)))
+    size = torch.float32.itemsize if half is None else torch.int16.itemsize
+    step = max(1, RANK_BYTES // (size * blocks))
     found = []
     for start in range(0, columns.shape[1], step):
-        part = columns[:, start : start + step].contiguous()
-        maxima = _block_maxima(rows, part, runs, hidden)  # [blocks, q]
-        for span in spans:
-            inside = (ids >= span.first // BLOCK) & (ids < span.last // BLOCK)
-            maxima[: len(ids), max(0, span.first_column - start) : max(0, span.last_column - start)].masked_fill_(
-                inside[:, None], float("-inf")
-            )
-        best, chosen = _best_blocks(maxima, k, len(ids))  # [q, k'] maxima and positions
-        del maxima
-        found.append(_best_candidates(rows, part, ids[chosen], best, k, hidden))
+        some = slice(start, min(start + step, columns.shape[1]))
+        part = columns[:, some].contiguous()
+        product = FullProduct(rows, part) if half is None else HalfProduct(rows, half[:, some])
+        found.append(_top_k(product, part, k, runs, hidden, _clipped(spans, range(some.start, some.stop))))
     index, score = (torch.cat(parts) for parts in zip(*found, strict=True))
     # exp(score - max): the published code leaves the maximum in and overflows above 88.
     return TopK(index, torch.softmax(score, 1), score)
+
+
+def _top_k(
+    product: FullProduct | HalfProduct,
+    columns: Tensor,
+    k: int,
+    runs: Sequence[tuple[int, int]],
+    hidden: Tensor | None,
+    spans: Sequence[HiddenSpan],
+) -> tuple[Tensor, Tensor]:
+    """index and score [Q, k] for columns whose block ranks fit into memory together."""
+    rows = product.rows
+    ids = torch.cat([torch.arange(start // BLOCK, end // BLOCK, device=rows.device) for start, end in runs])
+    ranks = _block_ranks(product, runs, hidden)  # [blocks, Q]
+    for span in spans:
+        inside = (ids >= span.first // BLOCK) & (ids < span.last // BLOCK)
+        ranks[: len(ids), span.first_column : span.last_column].masked_fill_(inside[:, None], product.nothing)
+    best, chosen, left = _best_blocks(ranks, product.candidates(k), len(ids), product.nothing)
+    del ranks
+    index, score = _best_candidates(rows, columns, ids[chosen], best == product.nothing, k, hidden)
+    if isinstance(product, HalfProduct):
+        again = product.doubtful(score[:, -1], left).nonzero()[:, 0]
+        if len(again):
+            part = columns[:, again].contiguous()
+            exact = FullProduct(rows, part)
+            index[again], score[again] = _top_k(exact, part, k, runs, hidden, _clipped(spans, again.tolist()))
+    return index, score
+
+
+def _clipped(spans: Sequence[HiddenSpan], columns: Sequence[int]) -> list[HiddenSpan]:
+    """The spans as seen by these columns, ascending, alone."""
+    return [
+        replace(
+            span,
+            first_column=bisect_left(columns, span.first_column),
+            last_column=bisect_left(columns, span.last_column),
+        )
+        for span in spans
+    ]
 
 
 def gather_values(values: Sequence[Tensor], top: TopK) -> Tensor:
@@ -116,46 +156,52 @@ def gather_values(values: Sequence[Tensor], top: TopK) -> Tensor:
     return torch.stack([F.embedding_bag(top.index, v, per_sample_weights=weight, mode="sum") for v in values])
 
 
-def _block_maxima(rows: Tensor, columns: Tensor, runs: Sequence[tuple[int, int]], hidden: Tensor | None) -> Tensor:
-    """[blocks, Q], the blocks of all runs in turn, filled up with -inf to whole superblocks."""
-    queries = columns.shape[1]
-    score_bytes = SCORE_BYTES_CPU if rows.device.type == "cpu" else SCORE_BYTES_DEVICE
-    chunk = max(1, score_bytes // (4 * queries * BLOCK)) * BLOCK
+def _block_ranks(product: FullProduct | HalfProduct, runs: Sequence[tuple[int, int]], hidden: Tensor | None) -> Tensor:
+    """[blocks, Q], the blocks of all runs in turn, filled up with `nothing` to whole superblocks."""
+    queries, device = product.columns.shape[1], product.rows.device
+    score_bytes = SCORE_BYTES_CPU if device.type == "cpu" else SCORE_BYTES_DEVICE
+    chunk = max(1, score_bytes // (product.itemsize * queries * BLOCK)) * BLOCK
     blocks = sum(end - start for start, end in runs) // BLOCK
-    maxima = torch.empty(-(-blocks // SUPERBLOCK) * SUPERBLOCK, queries, device=rows.device)
-    maxima[blocks:] = float("-inf")
-    # One buffer for all products: fresh memory for each costs as much as the product.
-    buffer = torch.empty(min(chunk, len(rows)), queries, device=rows.device)
+    ranks = torch.empty(-(-blocks // SUPERBLOCK) * SUPERBLOCK, queries, dtype=product.ranks, device=device)
+    ranks[blocks:] = product.nothing
     done = 0
     for first, last in runs:
         for start in range(first, last, chunk):
             end = min(start + chunk, last)
-            scores = torch.mm(rows[start:end], columns, out=buffer[: end - start])
-            if hidden is not None:
-                scores.masked_fill_(hidden[start:end, None], float("-inf"))
             size = (end - start) // BLOCK
-            torch.amax(scores.view(size, BLOCK, queries), 1, out=maxima[done : done + size])
+            product.rank_blocks(start, end, hidden, ranks[done : done + size])
             done += size
-    return maxima
+    return ranks
 
 
-def _best_blocks(maxima: Tensor, k: int, blocks: int) -> tuple[Tensor, Tensor]:
-    """maxima [blocks, Q] in whole superblocks -> the k largest [Q, k'] and their positions, ascending by position."""
-    queries = maxima.shape[1]
-    grouped = maxima.view(-1, SUPERBLOCK, queries)
-    chosen = _largest(grouped.amax(1).t(), min(k, len(grouped))).sort(1).values  # [Q, s]
-    within = torch.arange(SUPERBLOCK, device=maxima.device)
+def _best_blocks(ranks: Tensor, k: int, blocks: int, nothing: float) -> tuple[Tensor, Tensor, Tensor]:
+    """ranks [blocks, Q] in whole superblocks -> the k largest [Q, k'], their positions, ascending by position, and the
+    largest one that is not among them [Q] (`nothing`: none is left)."""
+    queries = ranks.shape[1]
+    grouped = ranks.view(-1, SUPERBLOCK, queries)
+    chosen, left = _split_largest(grouped.amax(1).t(), min(k, len(grouped)), nothing)  # [Q, s], [Q]
+    within = torch.arange(SUPERBLOCK, device=ranks.device)
     position = (chosen[:, :, None] * SUPERBLOCK + within).flatten(1)  # [Q, s * SUPERBLOCK], ascending
-    column = torch.arange(queries, device=maxima.device)[:, None]
-    candidates = maxima.flatten()[position * queries + column]
-    best = _largest(candidates, min(k, blocks)).sort(1).values  # ascending, so that ties fall to the lowest
-    return candidates.gather(1, best), position.gather(1, best)
+    column = torch.arange(queries, device=ranks.device)[:, None]
+    candidates = ranks.flatten()[position * queries + column]
+    best, also_left = _split_largest(candidates, min(k, blocks), nothing)
+    return candidates.gather(1, best), position.gather(1, best), torch.maximum(left, also_left)
+
+
+def _split_largest(score: Tensor, k: int, nothing: float) -> tuple[Tensor, Tensor]:
+    """score [Q, n] -> positions [Q, k] of the k largest, ascending, so that ties fall to the lowest, and the largest of
+    the others [Q] (`nothing`: there are no others)."""
+    order = _largest(score.float(), min(k + 1, score.shape[1]))
+    if order.shape[1] == k:
+        return order.sort(1).values, score.new_full((len(score),), nothing)
+    return order[:, :k].sort(1).values, score.gather(1, order[:, k:])[:, 0]
 
 
 def _best_candidates(
-    rows: Tensor, columns: Tensor, blocks: Tensor, best: Tensor, k: int, hidden: Tensor | None
+    rows: Tensor, columns: Tensor, blocks: Tensor, unread: Tensor, k: int, hidden: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """blocks [Q, k'] and their maxima -> index and score [Q, k] of the best of their elements, scored again."""
+    """blocks [Q, k'] -> index and score [Q, k] of the best of their elements, scored again. unread [Q, k'] bool: blocks
+    that the column may not read, whatever their elements score."""
     channels, queries = columns.shape
     wanted = columns.t().contiguous()  # [Q, C]
     blocked = rows.view(-1, BLOCK * channels)
@@ -170,8 +216,7 @@ def _best_candidates(
         # A batched product of a matrix and one vector is several times slower.
         torch.sum(keys.mul_(wanted[start : start + step, None]), 2, out=score[start : start + step])
     element = (blocks[:, :, None] * BLOCK + torch.arange(BLOCK, device=rows.device)).flatten(1)
-    # A block whose maximum is -inf was hidden from this column, whatever its elements score.
-    score.view(queries, -1, BLOCK).masked_fill_((best == float("-inf"))[:, :, None], float("-inf"))
+    score.view(queries, -1, BLOCK).masked_fill_(unread[:, :, None], float("-inf"))
     if hidden is not None:
         score.masked_fill_(hidden[element], float("-inf"))
     position = _largest(score, min(k, score.shape[1]))

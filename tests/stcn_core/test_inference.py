@@ -111,9 +111,3 @@ def test_what_depends_on_the_frame_alone_is_convolved_once(monkeypatch: pytest.M
     assert sum(counted) == 2
     prepared.decode(values, features)
     assert sum(counted) == 4
-
-
-def test_a_device_without_the_arithmetic_keeps_float32_weights() -> None:
-    cpu = torch.device("cpu")
-    assert not inference.computes_in(torch.float16, cpu)
-    assert inference.computes_in(torch.float16, torch.device("cuda"))

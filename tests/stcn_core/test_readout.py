@@ -92,7 +92,7 @@ def test_chunks_do_not_change_what_is_read(monkeypatch: pytest.MonkeyPatch) -> N
     whole = readout.top_k(rows, columns, 20, everything(rows))
     monkeypatch.setattr(readout, "SCORE_BYTES_CPU", 4 * 60 * 96)
     monkeypatch.setattr(readout, "CANDIDATE_BYTES_CPU", 100_000)
-    monkeypatch.setattr(readout, "MAXIMA_BYTES", 20_000)
+    monkeypatch.setattr(readout, "RANK_BYTES", 20_000)
     parts = readout.top_k(rows, columns, 20, everything(rows))
     torch.testing.assert_close(whole.score, parts.score)
     assert (whole.index == parts.index).float().mean() > 0.999
@@ -182,7 +182,7 @@ def test_a_span_is_hidden_from_its_columns_only(
     frames: int, maxima_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The query pixels of a frame that lies in the memory itself, beside those of a frame that does not."""
-    monkeypatch.setattr(readout, "MAXIMA_BYTES", maxima_bytes)
+    monkeypatch.setattr(readout, "RANK_BYTES", maxima_bytes)
     keys, query = random_keys("clustered", frames, 16, 40, seed=8)
     rows, positions = laid_out(keys)
     slot = len(rows) // frames
