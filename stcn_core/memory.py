@@ -20,7 +20,7 @@ from stcn_core import readout, readout_all
 from stcn_core.bank_layout import EMPTY, MOSAIC, BankLayout, Slot
 from stcn_core.eviction import eviction_of, random_tokens
 from stcn_core.match import MatchMaps
-from stcn_core.score_product import pays
+from stcn_core.score_product import is_exact, pays
 from stcn_core.seeds import named_seed
 from stcn_core.settings import OfflineSettings
 
@@ -74,6 +74,7 @@ class MemoryBank:
         self.slots: list[Slot] = []
         self.inserted = 0
         self._ring = 0
+        self._keys_exact: bool | None = True  # in the half product's type; None: not known
         self._eviction = eviction_of(settings.memory_policy)
         self._draw = np.random.default_rng(named_seed(settings.seed, name, "eviction"))
         self._element_frame: Tensor | None = None
@@ -201,6 +202,7 @@ class MemoryBank:
         self.slots = [replace(slot) for slot in layout.slots]
         self._partly_known = dict(layout.partly_known)
         self._ring = 0
+        self._keys_exact = None
 
     def known(self) -> list[bool]:
         """Per object: is there any slot in which it is valid?"""
@@ -268,7 +270,9 @@ class MemoryBank:
     ) -> "_Question":
         """queries [B, Ck, h, w] against these slots, one after the other: B * T query pixels."""
         columns = torch.cat([readout.query_columns(query, self.settings.affinity) for query in queries], 1)
-        half = queries.transpose(0, 1).flatten(1) if pays(queries, self.settings.affinity) else None  # [Ck, B * T]
+        half = None
+        if pays(queries, self.settings.affinity) and self._exact_keys():
+            half = queries.transpose(0, 1).flatten(1)  # [Ck, B * T]
         own = [self._own(frame, slots) for frame in frames]
         if len(frames) == 1:
             slots, own = tuple(i for i in slots if i not in own[0]), []
@@ -279,6 +283,12 @@ class MemoryBank:
         ]
         hidden = self._hidden(frames[0], slots, unknown) if self._element_frame is not None else None
         return _Question(columns, half, self._runs(slots), hidden, spans)
+
+    def _exact_keys(self) -> bool:
+        """Whether all keys are exact in the half product's type, as those of a network that computes in it are."""
+        if self._keys_exact is None:
+            self._keys_exact = all(is_exact(slot[:, :-1]) for slot in self.keys)
+        return self._keys_exact
 
     def _held(self, k: int) -> tuple[int, ...]:
         """The slots that say something about object k."""
@@ -333,6 +343,7 @@ class MemoryBank:
         self._write(free[0], Slot(frame, pinned, tuple(valid)), key, values)
 
     def _write(self, index: int, slot: Slot, key: Tensor, values: Tensor) -> None:
+        self._keys_exact = self._keys_exact and is_exact(key)
         self.keys[index, : self.tokens] = readout.key_rows(key, self.settings.affinity)
         self.values[:, index, : self.tokens] = values.flatten(2).transpose(1, 2)  # [K, T, Cv]
         self.slots[index] = slot
@@ -346,6 +357,7 @@ class MemoryBank:
         drawn = random_tokens(len(self._bank), self.tokens, self._draw)
         slot = torch.from_numpy(np.asarray(self._bank)[drawn // self.tokens]).to(self._device)
         element = torch.from_numpy(drawn % self.tokens).to(self._device)
+        self._keys_exact = self._keys_exact and is_exact(key)
         self.keys[slot, element] = readout.key_rows(key, self.settings.affinity)
         self.values[:, slot, element] = values.flatten(2).transpose(1, 2).to(self.values.dtype)  # [K, T, Cv]
         self._element_frame[slot, element] = frame

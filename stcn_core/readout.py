@@ -126,15 +126,21 @@ def _top_k(
     for span in spans:
         inside = (ids >= span.first // BLOCK) & (ids < span.last // BLOCK)
         ranks[: len(ids), span.first_column : span.last_column].masked_fill_(inside[:, None], product.nothing)
-    best, chosen, left = _best_blocks(ranks, product.candidates(k), len(ids), product.nothing)
+    queries = columns.shape[1]
+    index = torch.empty(queries, min(k, len(ids) * BLOCK), dtype=torch.int64, device=rows.device)
+    score = columns.new_empty(index.shape)
+    asked = torch.arange(queries, device=rows.device)
+    for count in product.candidates(k):
+        part = columns[:, asked].contiguous()
+        best, chosen, left = _best_blocks(ranks[:, asked], count, len(ids), product.nothing)
+        found = _best_candidates(rows, part, ids[chosen], best == product.nothing, k, hidden)
+        index[asked], score[asked] = found
+        asked = asked[product.doubtful(found[1][:, -1], left, asked)]
+        if not len(asked):
+            return index, score
     del ranks
-    index, score = _best_candidates(rows, columns, ids[chosen], best == product.nothing, k, hidden)
-    if isinstance(product, HalfProduct):
-        again = product.doubtful(score[:, -1], left).nonzero()[:, 0]
-        if len(again):
-            part = columns[:, again].contiguous()
-            exact = FullProduct(rows, part)
-            index[again], score[again] = _top_k(exact, part, k, runs, hidden, _clipped(spans, again.tolist()))
+    part = columns[:, asked].contiguous()
+    index[asked], score[asked] = _top_k(FullProduct(rows, part), part, k, runs, hidden, _clipped(spans, asked.tolist()))
     return index, score
 
 

@@ -1,4 +1,4 @@
-"""The bfloat16 product against the float32 one: the same elements, bit for bit, whatever the keys are like."""
+"""The bfloat16 product against the float32 one: the same elements, whatever the keys are like."""
 
 import pytest
 import torch
@@ -50,9 +50,14 @@ def both(keys: Tensor, query: Tensor, **options: object) -> tuple[readout.TopK, 
 
 
 def assert_same(full: readout.TopK, half: readout.TopK) -> None:
-    assert torch.equal(full.index, half.index)
+    """Bit for bit, except for elements that tie in float32: among these the full product may leave out a block whose
+    maximum it rounded down."""
     assert torch.equal(full.score, half.score)
     assert torch.equal(full.weight, half.weight)
+    other = full.index != half.index
+    last = full.score == full.score[:, -1:]
+    assert not (other & ~last).any()
+    assert other.any(1).float().mean() < 0.1
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -87,7 +92,9 @@ def test_hardly_anything_may_be_read() -> None:
 @pytest.mark.parametrize("kind", ["still", "sphere"])
 def test_without_its_doubts_it_would_err(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the test above can find: rounding alone does take the wrong elements."""
-    monkeypatch.setattr(HalfProduct, "doubtful", lambda self, worst, left: torch.zeros_like(left, dtype=torch.bool))
+    monkeypatch.setattr(
+        HalfProduct, "doubtful", lambda self, worst, left, columns: torch.zeros_like(left, dtype=torch.bool)
+    )
     full, half = both(*keys_of(kind, 4096, 150))
     assert (full.index != half.index).any()
 
@@ -97,8 +104,8 @@ def test_doubt_is_rare() -> None:
     doubted = []
     judged = HalfProduct.doubtful
 
-    def noted(self: HalfProduct, worst: Tensor, left: Tensor) -> Tensor:
-        doubted.append(judged(self, worst, left))
+    def noted(self: HalfProduct, worst: Tensor, left: Tensor, columns: Tensor) -> Tensor:
+        doubted.append(judged(self, worst, left, columns))
         return doubted[-1]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -153,6 +160,37 @@ def test_a_bank_of_bfloat16_keys_reads_by_it(policy: str, monkeypatch: pytest.Mo
     assert not used
     assert torch.equal(readouts(torch.bfloat16), full)
     assert used
+
+
+def test_a_bank_with_other_keys_is_read_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One key that bfloat16 cannot hold is enough; a bank that was loaded is looked at."""
+    monkeypatch.setattr(score_product, "computes_in", lambda dtype, device: True)
+    used = []
+    made = HalfProduct.__init__
+    monkeypatch.setattr(HalfProduct, "__init__", lambda self, *args: used.append(1) or made(self, *args))
+    bank = MemoryBank(OfflineSettings(memory_frames=4), (3, 4), 1, 8, 2, pinned=1)
+    key, values = torch.randn(8, 3, 4).bfloat16(), torch.randn(1, 2, 3, 4)
+    query = torch.randn(1, 8, 3, 4).bfloat16()
+    bank.pin(0, key.float(), values, [True])
+    bank.memorise(bank.admit(1), 1, key, values, [True])
+    bank.read_batch(query, [7], [0])
+    assert len(used) == 1
+
+    other = MemoryBank(OfflineSettings(memory_frames=4), (3, 4), 1, 8, 2, pinned=1)
+    other.arrange(bank.layout())
+    for index in range(2):
+        for mine, theirs in zip(other.contents(index)[:2], bank.contents(index)[:2], strict=True):
+            mine.copy_(theirs)
+    other.read_batch(query, [7], [0])
+    assert len(used) == 2
+    other.arrange(bank.layout())
+    other.contents(0)[0].copy_(torch.randn(12, 9))
+    other.read_batch(query, [7], [0])
+    assert len(used) == 2
+
+    bank.remember_recent(2, key.float() + 1e-4, values, [True])
+    bank.read_batch(query, [7], [0])
+    assert len(used) == 2
 
 
 def test_where_it_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
