@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from stcn_core.behind import behind
 from stcn_core.labels import label_frame
 from stcn_core.masks import MaskScores, ObjectMask, frame_masks
 from stcn_core.offline import NOTHING, OfflineSegmenter, Picture
@@ -90,6 +91,11 @@ class MultiScaleSegmenter:
                 )
 
     @property
+    def late(self) -> int:
+        """As of each run."""
+        return self.runs[0].segmenter.late
+
+    @property
     def ring_frames(self) -> int:
         """As of each run."""
         return self.runs[0].segmenter.ring_frames
@@ -120,7 +126,7 @@ class MultiScaleSegmenter:
             run.segmenter.final_predictions(run.views(stream), list(run.views(before)))
             for run, stream in zip(self.runs, streams, strict=True)
         ]
-        return self._decided(predictions)
+        return behind(zip(*predictions, strict=True), self._decided, self.late)
 
     def causal_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
         """Frame by frame, as OfflineSegmenter's."""
@@ -128,7 +134,7 @@ class MultiScaleSegmenter:
         predictions = [
             run.segmenter.causal_predictions(run.views(stream)) for run, stream in zip(self.runs, streams, strict=True)
         ]
-        return self._decided(predictions)
+        return behind(zip(*predictions, strict=True), self._decided, self.late)
 
     def save_bank(self, path: Path) -> None:
         """The runs' banks in one tar file. Raises OSError."""
@@ -155,18 +161,18 @@ class MultiScaleSegmenter:
         except (tarfile.TarError, KeyError, EOFError) as error:
             raise ValueError(f"{path} is no whole archive of {len(self.runs)} banks ({error}): do it again") from error
 
-    def _decided(self, predictions: list[Iterator[Prediction]]) -> Iterator[tuple[int, list[ObjectMask]]]:
-        for results in zip(*predictions, strict=True):
-            frame = results[0][0]
-            with torch.inference_mode():
-                total: Tensor | None = None
-                for run, (_, probabilities, _) in zip(self.runs, results, strict=True):
-                    enlarged = _at_size(probabilities.flip(-1) if run.mirrored else probabilities, self.source)
-                    total = enlarged if total is None else total + enlarged
-                labels, scores = label_frame(total / len(self.runs), self.source)
-            more = [_mean(known) for known in zip(*(scores for _, _, scores in results), strict=True)]
-            given = self.prompts.frames.get(frame, NOTHING).given
-            yield frame, frame_masks(labels, scores, self.prompts.object_ids, given, more)
+    def _decided(self, results: tuple[Prediction, ...]) -> tuple[int, list[ObjectMask]]:
+        """All runs' predictions of one frame -> its masks."""
+        frame = results[0][0]
+        with torch.inference_mode():  # of this thread
+            total: Tensor | None = None
+            for run, (_, probabilities, _) in zip(self.runs, results, strict=True):
+                enlarged = _at_size(probabilities.flip(-1) if run.mirrored else probabilities, self.source)
+                total = enlarged if total is None else total + enlarged
+            labels, scores = label_frame(total / len(self.runs), self.source)
+        more = [_mean(known) for known in zip(*(scores for _, _, scores in results), strict=True)]
+        given = self.prompts.frames.get(frame, NOTHING).given
+        return frame, frame_masks(labels, scores, self.prompts.object_ids, given, more)
 
 
 def scaled_size(source: tuple[int, int], scale: Scale) -> tuple[int, int]:

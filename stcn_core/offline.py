@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stcn_core.admission import confidence
 from stcn_core.bank_file import load_bank, save_bank
+from stcn_core.behind import behind
 from stcn_core.gate import Gate, stages, surest
 from stcn_core.labels import label_frame
 from stcn_core.masks import MaskScores, ObjectMask, frame_masks
@@ -62,6 +63,8 @@ class OfflineSegmenter:
         config = propagation.network.config
         self._everyone = [True] * len(self.positions)
         self.batch = settings.group_frames  # frames per call of the network; halved when the device is full
+        # Masks are encoded while a device computes the next group; a CPU has nothing to do meanwhile.
+        self.late = settings.group_frames if propagation.device.type != "cpu" else 0
         self.gate = Gate(propagation, settings, len(self.positions)) if settings.gates else None
         self.memory = None
         if settings.burn_in_passes:
@@ -165,8 +168,7 @@ class OfflineSegmenter:
         A run that begins at a later segment (a multiple of `segment_frames` into the video) gives the last
         `ring_frames` frames before it, and gets the masks that the whole run would have made.
         """
-        for prediction in self.final_predictions(pictures, before):
-            yield prediction[0], self._masks(*prediction)
+        yield from behind(self.final_predictions(pictures, before), self._decided, self.late)
 
     def final_predictions(
         self, pictures: Iterable[Picture], before: Iterable[Picture] = ()
@@ -206,8 +208,7 @@ class OfflineSegmenter:
 
     def causal_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
         """Frame by frame: objects begin where they are prompted, and nothing later is known."""
-        for prediction in self.causal_predictions(pictures):
-            yield prediction[0], self._masks(*prediction)
+        yield from behind(self.causal_predictions(pictures), self._decided, self.late)
 
     def causal_predictions(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, Tensor, list[MaskScores]]]:
         """The causal pass up to the decision, as `final_predictions`."""
@@ -266,11 +267,12 @@ class OfflineSegmenter:
             values = self.propagation.value(encoded, probabilities[0, 1:])
             self.memory.remember_recent(frame, encoded.features.key[0], values, self._everyone)
 
-    def _masks(self, frame: int, probabilities: Tensor, more: list[MaskScores]) -> list[ObjectMask]:
-        with torch.inference_mode():
+    def _decided(self, prediction: tuple[int, Tensor, list[MaskScores]]) -> tuple[int, list[ObjectMask]]:
+        frame, probabilities, more = prediction
+        with torch.inference_mode():  # of this thread
             labels, scores = label_frame(probabilities, self.source)
         given = self.prompts.frames.get(frame, NOTHING).given
-        return frame_masks(labels, scores, self.prompts.object_ids, given, more)
+        return frame, frame_masks(labels, scores, self.prompts.object_ids, given, more)
 
     def _small(self, masks: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """By object id at the source's size -> by position at the working size."""

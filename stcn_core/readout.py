@@ -131,14 +131,16 @@ def _top_k(
     score = columns.new_empty(index.shape)
     asked = torch.arange(queries, device=rows.device)
     for count in product.candidates(k):
-        part = columns[:, asked].contiguous()
-        best, chosen, left = _best_blocks(ranks[:, asked], count, len(ids), product.nothing)
+        whole = len(asked) == queries  # then nothing is copied
+        part = columns if whole else columns[:, asked].contiguous()
+        ranked = ranks if whole else ranks[:, asked]
+        best, chosen, left = _best_blocks(ranked, count, len(ids), product.nothing)
         found = _best_candidates(rows, part, ids[chosen], best == product.nothing, k, hidden)
         index[asked], score[asked] = found
         asked = asked[product.doubtful(found[1][:, -1], left, asked)]
         if not len(asked):
             return index, score
-    del ranks
+    del ranks, ranked
     part = columns[:, asked].contiguous()
     index[asked], score[asked] = _top_k(FullProduct(rows, part), part, k, runs, hidden, _clipped(spans, asked.tolist()))
     return index, score

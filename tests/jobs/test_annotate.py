@@ -74,7 +74,11 @@ def test_videos_and_tracks_say_what_the_masks_say(reference: Path):
 def test_three_actors_give_the_same_rows(corpus: tuple[Path, Path], reference: Path, tmp_path: Path):
     done = annotate(*corpus[:1], tmp_path / "out", corpus[1], "--actors", "3")
     assert done.returncode == 0, done.stderr
-    assert rows_hash(read_rows(tmp_path / "out")) == rows_hash(read_rows(reference))
+    rows = read_rows(tmp_path / "out")
+    assert rows_hash(rows) == rows_hash(read_rows(reference))
+    assert len({row["video_id"] for row in rows}) == VIDEOS
+    actors = {row["actor"] for row in table_rows(tmp_path / "out", "videos")}
+    assert len(actors) > 1
 
 
 def test_killed_midway_and_run_again(corpus: tuple[Path, Path], reference: Path, tmp_path: Path):

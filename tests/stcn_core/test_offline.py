@@ -1,6 +1,7 @@
 """The offline passes: same masks whatever the splitting, given masks unchanged, late and absent objects."""
 
 import hashlib
+import threading
 from collections.abc import Iterable
 
 import numpy as np
@@ -360,6 +361,32 @@ def test_a_full_device_halves_the_batch_and_not_the_masks(network: STCN, monkeyp
     monkeypatch.setattr(Propagation, "segment", full)
     with pytest.raises(torch.OutOfMemoryError):
         list(run.final_pass(enumerate(VIDEO)))
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+def test_encoding_behind_the_network_changes_no_mask(network: STCN, passes: int, monkeypatch: pytest.MonkeyPatch):
+    """As on a GPU, where masks are encoded while the next group is computed."""
+    options = settings(burn_in_passes=passes)
+    plain = whole_run(network, given_at(0), options)
+    threads = set()
+    decided = OfflineSegmenter._decided
+
+    def watched(self: OfflineSegmenter, *prediction: object) -> tuple[int, list[ObjectMask]]:
+        threads.add(threading.get_ident())
+        return decided(self, *prediction)
+
+    made = OfflineSegmenter.__init__
+
+    def late(self: OfflineSegmenter, *given: object, **named: object) -> None:
+        made(self, *given, **named)
+        assert self.late == 0  # on a CPU
+        self.late = self.settings.group_frames
+
+    monkeypatch.setattr(OfflineSegmenter, "_decided", watched)
+    monkeypatch.setattr(OfflineSegmenter, "__init__", late)
+    assert digest(whole_run(network, given_at(0), options)) == digest(plain)
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_unpinned_prompts_that_push_each_other_out_are_a_prompts_error() -> None:

@@ -50,14 +50,15 @@ def both(keys: Tensor, query: Tensor, **options: object) -> tuple[readout.TopK, 
 
 
 def assert_same(full: readout.TopK, half: readout.TopK) -> None:
-    """Bit for bit, except for elements that tie in float32: among these the full product may leave out a block whose
-    maximum it rounded down."""
-    assert torch.equal(full.score, half.score)
-    assert torch.equal(full.weight, half.weight)
+    """Bit for bit, except for the last of the k where float32 itself cannot tell which: there the full product, which
+    rounds sums of large terms, may leave out a block that the half one, which sums distances, does not."""
+    finite = full.score[full.score.isfinite()]
+    rounding = 4e-6 * finite.abs().max()
+    assert torch.equal(full.score.isfinite(), half.score.isfinite())
+    assert (finite - half.score[half.score.isfinite()]).abs().max() <= rounding
     other = full.index != half.index
-    last = full.score == full.score[:, -1:]
-    assert not (other & ~last).any()
-    assert other.any(1).float().mean() < 0.1
+    assert not (other & (full.score > full.score[:, -1:] + 2 * rounding)).any()
+    assert other.float().mean() < 0.01
 
 
 @pytest.mark.parametrize("seed", range(3))
