@@ -19,6 +19,9 @@ TAIL_BYTES = 16384  # read from the end of what the child printed
 TAIL_CHARS = 600  # of it shown
 WAKE_S = 1.0  # between looks at whether the child still lives, where its end of the pipe does not tell
 REAP_S = 10.0
+# glibc: larger blocks go back to the system when they are freed, and grow without being copied. By default that size
+# rises with use, and the index of a file of 100,000 frames then takes 9 MB instead of 4. Decoding is no slower.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 
 
 class ChildDied(Exception):
@@ -60,7 +63,7 @@ class ChildProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, *map(str, passed)],
                 pass_fds=passed,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(_search_path())},
+                env={**ALLOCATOR, **os.environ, "PYTHONPATH": os.pathsep.join(_search_path())},
                 stdin=subprocess.DEVNULL,
                 stdout=self._printed,
                 stderr=self._printed,
