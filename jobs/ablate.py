@@ -23,6 +23,7 @@ from jobs.ablation.results import Results
 from jobs.ablation.work import Pace, work
 from jobs.messages import refuse, run_command, say
 from stcn_core.checkpoint import BUNDLED, file_sha256
+from stcn_core.precision import HALF
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--long", type=int, default=3, metavar="N", help="rendered videos (default 3, of three kinds)")
     p.add_argument("--long-frames", type=int, default=2000, metavar="N", help="of each (default 2000)")
     p.add_argument("--resolution", type=int, default=240, help="shorter side for the network (default 240)")
+    p.add_argument("--precision", choices=("fp32", *HALF), default="fp32", help="of the network (default fp32)")
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, of one thread each (default 1)")
     p.add_argument("--minutes", type=float, help="stop in time, and say what is left (default: go on to the end)")
     p.add_argument("--list", action="store_true", help="say what would be measured and what is left, and end")
@@ -56,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     ends = time.time() + args.minutes * 60 if args.minutes else float("inf")
     try:
         cells, clips = chosen_cells(args), chosen_clips(args)
-        results = Results(args.output, file_sha256(args.checkpoint), args.resolution)
+        results = Results(args.output, file_sha256(args.checkpoint), args.resolution, args.precision)
     except (ValueError, OSError) as error:
         return refuse(error, ExitCode.BAD_ARGUMENTS)
     planned = tasks(cells, clips, args.seeds)

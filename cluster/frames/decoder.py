@@ -99,9 +99,10 @@ class Decoder:
         if facts is None:
             return None
         count = facts["frames"]
-        data = bytearray()
-        while len(data) < 16 * count and (part := os.pread(self._ring, 16 * count - len(data), len(data))):
-            data += part
+        data, done = bytearray(16 * count), 0
+        with memoryview(data) as space:
+            while done < len(data) and (read := os.preadv(self._ring, [space[done:]], done)):
+                done += read
         os.ftruncate(self._ring, 0)
         pts, time_s = np.frombuffer(data, np.int64, count), np.frombuffer(data, np.float64, count, 8 * count)
         return FrameTimes(pts, time_s, facts["seekable"], facts["hidden"])

@@ -53,10 +53,12 @@ class DecoderChild:
         times = frame_times(path, lambda packets: self.progress(packets))
         if times is None:
             return None
-        data = memoryview(times.pts.astype(np.int64).tobytes() + times.time_s.astype(np.float64).tobytes())
         offset = 0
-        while offset < len(data):
-            offset += os.pwrite(self.ring, data[offset:], offset)
+        for numbers in (times.pts.astype(np.int64, copy=False), times.time_s.astype(np.float64, copy=False)):
+            data = memoryview(np.ascontiguousarray(numbers)).cast("B")
+            while data:
+                written = os.pwrite(self.ring, data, offset)
+                data, offset = data[written:], offset + written
         return {"frames": len(times), "seekable": times.seekable, "hidden": times.hidden}
 
     def frames(self, path: Path, command: dict) -> None:

@@ -100,7 +100,8 @@ def _page(
         "# What the settings of the memory are worth",
         "",
         f"Made by `python -m jobs.ablate`. Checkpoint {results.made_with['checkpoint_sha256'][:12]}, shorter side "
-        f"{results.resolution} pixels, the first frame's true masks are the prompt, masks compared at that size. "
+        f"{results.resolution} pixels, {results.precision}, the first frame's true masks are the prompt, masks "
+        "compared at that size. "
         f"Brackets: {LEVEL:.0%} bootstrap intervals over the clips (all objects of a clip, and clips made from the "
         "same one, are drawn together); of fewer than five clips they say little. Passes run on all frames; of long "
         "videos every 10th frame is compared with the truth, of to-and-fro ones every 2nd or 5th. To-and-fro clips "

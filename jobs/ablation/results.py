@@ -32,11 +32,12 @@ class Task:
 
 
 class Results:
-    """A folder of results of one checkpoint at one resolution. Those made otherwise are not read, and made anew."""
+    """A folder of results of one checkpoint at one resolution and precision. Those made otherwise are not read, and made
+    anew."""
 
-    def __init__(self, folder: Path, checkpoint_sha256: str, resolution: int) -> None:
-        self.folder, self.resolution = folder, resolution
-        self.made_with = {"checkpoint_sha256": checkpoint_sha256, "resolution": resolution}
+    def __init__(self, folder: Path, checkpoint_sha256: str, resolution: int, precision: str = "fp32") -> None:
+        self.folder, self.resolution, self.precision = folder, resolution, precision
+        self.made_with = {"checkpoint_sha256": checkpoint_sha256, "resolution": resolution, "precision": precision}
         self._read: dict[str, dict[str, Any] | None] = {}
 
     def get(self, task: Task) -> dict[str, Any] | None:

@@ -87,7 +87,7 @@ def work(
                 if time.time() + pace.seconds(task) > ends or not _there(task.clip, ends, say):
                     left.append(task)  # a shorter one may still fit
                     continue
-                arguments = (task, checkpoint, results.resolution, ends)
+                arguments = (task, checkpoint, results.resolution, results.precision, ends)
                 if pool is None:
                     future: Future = Future()
                     future.set_result(_measured(*arguments))
@@ -123,11 +123,11 @@ def _there(spec: ClipSpec, ends: float, say: Callable[[str], None]) -> bool:
     return is_whole(spec)
 
 
-def _measured(task: Task, checkpoint: Path, resolution: int, ends: float) -> dict[str, Any] | None:
+def _measured(task: Task, checkpoint: Path, resolution: int, precision: str, ends: float) -> dict[str, Any] | None:
     """In the process that works; None where time was up."""
     from jobs.ablation.measure import OutOfTime, measure
 
-    network = _network(checkpoint)
+    network = _network(checkpoint, precision)
     try:
         return measure(network, _clip(task.clip, resolution), task.settings, lambda: time.time() > ends)
     except OutOfTime:
@@ -135,14 +135,14 @@ def _measured(task: Task, checkpoint: Path, resolution: int, ends: float) -> dic
 
 
 @lru_cache(1)
-def _network(checkpoint: Path):
+def _network(checkpoint: Path, precision: str):
     import torch
 
     from jobs.ablation.measure import CountedNetwork
     from stcn_core.checkpoint import load_checkpoint
 
     torch.set_num_threads(1)
-    return CountedNetwork(load_checkpoint(checkpoint)[0])
+    return CountedNetwork(load_checkpoint(checkpoint)[0], precision=precision)
 
 
 _clip = lru_cache(2)(open_clip)

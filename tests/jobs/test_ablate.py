@@ -75,7 +75,7 @@ def test_a_grid_is_measured_once_and_told(place: Path, tmp_path: Path, monkeypat
     assert ablate(place, tmp_path, *cells, *kinds) == 0
 
 
-def test_another_checkpoint_is_measured_anew(place: Path, tmp_path: Path, monkeypatch) -> None:
+def test_another_checkpoint_or_precision_is_measured_anew(place: Path, tmp_path: Path, monkeypatch) -> None:
     common = ("--kinds", "real", "--clip", "a", "--cells", "causal")
     assert ablate(place, tmp_path, *common) == 0
     save_checkpoint(random_network(seed=6), tmp_path / "other.safetensors")
@@ -84,6 +84,8 @@ def test_another_checkpoint_is_measured_anew(place: Path, tmp_path: Path, monkey
     monkeypatch.setattr(work, "_measured", lambda *given: tried.append(given[0].file) or measured(*given))
     assert ablate(place, tmp_path, *common, "--checkpoint", str(tmp_path / "other.safetensors")) == 0
     assert tried == ["results/causal/a.real.s0.json"]
+    assert ablate(place, tmp_path, *common, "--precision", "bf16") == 0
+    assert len(tried) == 2
 
 
 def test_it_stops_in_time_and_goes_on(place: Path, tmp_path: Path, capsys) -> None:
