@@ -48,6 +48,20 @@ def runs_of(config: RunConfig) -> float:
     return sum(shares) * (2 if config.flip else 1)
 
 
+def visits_of(config: RunConfig, once: int, annotated: int) -> float:
+    """How many visits of a frame the burn-in is worth; a pass visits `once` frames. The gates are those of
+    stcn_core/gate.py."""
+    gates, visits = config.burn_in_gate.split(","), float(config.burn_in_passes * once)
+    different = min(annotated, visits)
+    if "two-way" in gates:
+        visits *= 1 + DECODER / (KEY + READ + DECODER + VALUE)  # each visit answers for one prompted frame
+    if "agreement" in gates:
+        visits += different  # the rehearsal
+    if "relabel" in gates:
+        visits += min(different, config.memory_frames)
+    return visits
+
+
 def predict(probe: Probe, frames: int, annotated: int, objects: int, config: RunConfig, visited: int | None) -> Cost:
     """frames are decoded, `annotated` of them segmented; visited is the limit per burn-in pass, None for all."""
     pixels = USUAL_PIXELS
@@ -57,7 +71,8 @@ def predict(probe: Probe, frames: int, annotated: int, objects: int, config: Run
     megapixels = pixels / 1e6 * runs_of(config)
     value_share = 1 / config.group_frames if config.recent_frames else 0
     frame = DECODE_FRAME + megapixels * (KEY + READ + objects * (DECODER + VALUE * value_share))
-    visits = config.burn_in_passes * min(annotated, annotated if visited is None else visited)
+    once = min(annotated, annotated if visited is None else visited)
+    visits = visits_of(config, once, annotated)
     visit = megapixels * (KEY + READ + objects * (DECODER + VALUE))
     burn_in = START + DECODE_FRAME * frames + visits * visit if config.burn_in_passes else 0.0
     return Cost(burn_in, frame)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from cluster.exit_codes import ExitCode
 from cluster.inspect.inspection import Output, Unreadable, look, read_rows, side_by_side
 from cluster.inspect.video_rows import video_numbers
+from cluster.resume import TABLES
 from cluster.stores.storage import Storage
 from jobs.arguments import options, positive
 from jobs.messages import refuse, run_command, say
@@ -93,7 +94,9 @@ class Written:
 
 def report(args: argparse.Namespace) -> Written:
     """Looks at everything once for the order, then draws video by video. Raises NoOutput, Unreadable, OSError."""
-    output = look(Storage(args.output, args.output_options))
+    storage = Storage(args.output, args.output_options)
+    storage.keep_out(args.to, TABLES)
+    output = look(storage)
     rows, notes = read_videos(output)
     if args.only:
         missing = set(args.only) - {row["video_id"] for row in rows}

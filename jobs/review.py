@@ -26,6 +26,7 @@ from cluster.exit_codes import ExitCode
 from cluster.inspect.inspection import Unreadable, look, read_rows, side_by_side
 from cluster.inspect.video_rows import video_numbers
 from cluster.kept_manifest import MANIFEST_NAME, kept_rows
+from cluster.resume import TABLES
 from cluster.stores.remote import connect, is_file
 from cluster.stores.source import read_source
 from cluster.stores.storage import Storage
@@ -81,9 +82,10 @@ def main(argv: list[str] | None = None) -> int:
     """Parses, looks, writes. Returns the exit code."""
     args = parser().parse_args(argv)
     try:
+        storage = Storage(args.output, args.output_options)
+        storage.keep_out(args.to, TABLES)
         if not args.overwrite:
             keep_corrections(args.to)
-        storage = Storage(args.output, args.output_options)
         rows = manifest_rows(storage, args.manifest, args.input_options)
         truth = TrueMasks(args.truth, args.input_options, args.truth_frames) if args.truth else None
         reviewed = review(storage, rows, args.per_video, args.least_doubt, args.random, truth)

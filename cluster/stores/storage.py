@@ -4,7 +4,7 @@ import io
 import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import fsspec
 
 from cluster.stores.object_publish import ObjectPublisher
 from cluster.stores.posix_publish import TMP, PosixPublisher
-from cluster.stores.remote import is_file
+from cluster.stores.remote import connect, is_file
 from cluster.stores.storage_errors import explained
-from schemas.urls import public_url
+from schemas.urls import is_local, public_url
 
 _ONE_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 
@@ -156,6 +156,17 @@ class Storage:
             found = self._list_disk(prefix) if self.local else self._list_objects(prefix)
         hidden = TMP + "/"
         return {n: size for n, size in sorted(found.items()) if prefix.startswith(TMP) or not n.startswith(hidden)}
+
+    def keep_out(self, url: str, folders: Iterable[str]) -> None:
+        """Raises ValueError where `url` (a path or a full URL) lies in one of these folders of the output."""
+        target = str(Path(connect(url)[1]).resolve()) if is_local(url) else public_url(url)
+        for folder in folders:
+            own = str(Path(self._path(folder)).resolve()) if self.local else f"{self.url}/{folder}"
+            if f"{target}/".startswith(f"{own}/"):
+                raise ValueError(
+                    f"{public_url(url)} lies among the files of the table {folder} of {self.url}, where readers expect "
+                    "nothing else: write it elsewhere"
+                )
 
     def delete(self, name: str) -> None:
         """Removes a file; nothing where there is none."""

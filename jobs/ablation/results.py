@@ -32,8 +32,8 @@ class Task:
 
 
 class Results:
-    """A folder of results of one checkpoint at one resolution and precision. Those made otherwise are not read, and made
-    anew."""
+    """A folder of results of one checkpoint at one resolution and precision. Those made otherwise are not read, and
+    made anew."""
 
     def __init__(self, folder: Path, checkpoint_sha256: str, resolution: int, precision: str = "fp32") -> None:
         self.folder, self.resolution, self.precision = folder, resolution, precision

@@ -1,5 +1,6 @@
 """The whole command on real Ray, with real kills: the same rows every time, nothing twice, nothing missing."""
 
+import json
 import signal
 import subprocess
 import time
@@ -79,6 +80,9 @@ def test_three_actors_give_the_same_rows(corpus: tuple[Path, Path], reference: P
     assert len({row["video_id"] for row in rows}) == VIDEOS
     actors = {row["actor"] for row in table_rows(tmp_path / "out", "videos")}
     assert len(actors) > 1
+    summary = json.loads((tmp_path / "out" / "_run" / "summary.json").read_text())
+    assert summary["frames_now"] == sum(row["frames_annotated"] for row in table_rows(tmp_path / "out", "videos"))
+    assert summary["frames_per_second"] == pytest.approx(summary["frames_now"] / summary["seconds"], rel=0.01)
 
 
 def test_killed_midway_and_run_again(corpus: tuple[Path, Path], reference: Path, tmp_path: Path):

@@ -152,6 +152,8 @@ def test_only_some_videos_and_none_that_is_not_there(made: Path, capsys: pytest.
     assert [video["id"] for video in page_of(made / "r.html").head["videos"]] == ["good"]
     assert main([str(made / "out"), "--to", str(made / "r.html"), "--only", "x"]) == 2
     assert main([str(made / "none"), "--to", str(made / "r.html")]) == 2
+    assert main([str(made / "out"), "--to", str(made / "out" / "masks" / "r.html")]) == 2
+    assert not (made / "out" / "masks" / "r.html").exists()
     assert "does not exist" in capsys.readouterr().err
 
 

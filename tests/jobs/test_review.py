@@ -106,6 +106,7 @@ def test_without_a_kept_manifest_it_says_what_to_give(out: Storage, tmp_path: Pa
     kept = out.read(MANIFEST_NAME)
     out.delete(MANIFEST_NAME)
     assert main([out.url, "--to", str(tmp_path / "r.jsonl")]) == 2
+    assert main([out.url, "--to", f"{out.url}/tracks/r.jsonl"]) == 2
     assert "give --manifest" in capsys.readouterr().err
     (tmp_path / "m.jsonl").write_bytes(kept.splitlines(keepends=True)[0])
     assert main([out.url, "--to", str(tmp_path / "r.jsonl"), "--manifest", str(tmp_path / "m.jsonl")]) == 2

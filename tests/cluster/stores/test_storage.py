@@ -358,3 +358,17 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match="Check owner and mode"):
         Storage(str(tmp_path / "out")).probe()
+
+
+def test_reports_are_kept_out_of_the_tables(storage, tmp_path, monkeypatch):
+    """By full URLs, by paths that go round, and by relative ones."""
+    monkeypatch.chdir(tmp_path)
+    near = [f"{storage.url}/report.html", f"{storage.url}/masks.html", f"{storage.url}/masks2/report.html"]
+    for url in near:
+        storage.keep_out(url, ("masks", "_run/banks"))
+    among = [f"{storage.url}/masks/report.html", f"{storage.url}/_run/banks/a/report.html", f"{storage.url}/masks"]
+    if storage.local:
+        among += ["out/masks/r.html", f"file://{tmp_path}/out/masks/r.html", f"{tmp_path}/out/videos/../masks/r.html"]
+    for url in among:
+        with pytest.raises(ValueError, match="lies among the files of the table"):
+            storage.keep_out(url, ("masks", "_run/banks"))

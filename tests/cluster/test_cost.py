@@ -1,0 +1,41 @@
+"""Predicted work: in proportion to what the network is asked."""
+
+from dataclasses import replace
+
+import pytest
+
+from cluster.cost import predict, visits_of
+from cluster.frames.probe import Probe
+from schemas.run_config import RunConfig
+
+CONFIG = RunConfig("official", "0" * 64, memory_frames=20)
+PROBE = Probe(frames=1000, height=480, width=854)
+
+
+def burn_in(**changes: object) -> float:
+    config = replace(CONFIG, **changes)
+    return predict(PROBE, 1000, 1000, 1, config, 80).burn_in
+
+
+def test_the_burn_in_costs_what_it_visits() -> None:
+    assert burn_in(burn_in_passes=0) == 0
+    decoding = 2 * burn_in() - burn_in(burn_in_passes=2)
+    assert burn_in(burn_in_passes=3) - decoding == pytest.approx(3 * (burn_in() - decoding))
+
+
+@pytest.mark.parametrize(
+    ("gate", "visits"),
+    [("", 80), ("outward", 80), ("restart", 80), ("agreement", 160), ("relabel", 100), ("outward,agreement", 160)],
+)
+def test_gates_that_visit_again_cost_more(gate: str, visits: int) -> None:
+    assert visits_of(replace(CONFIG, burn_in_gate=gate), 80, 1000) == visits
+    assert (burn_in(burn_in_gate=gate) > burn_in()) == (visits > 80)
+
+
+def test_short_videos_are_not_rehearsed_twice() -> None:
+    """Two passes of ten frames each: ten different ones, all of them relabelled."""
+    twice = replace(CONFIG, burn_in_passes=2)
+    assert visits_of(twice, 10, 10) == 20
+    assert visits_of(replace(twice, burn_in_gate="agreement"), 10, 10) == 30
+    assert visits_of(replace(twice, burn_in_gate="relabel"), 10, 10) == 30
+    assert 20 < visits_of(replace(twice, burn_in_gate="two-way"), 10, 10) < 40
