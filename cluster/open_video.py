@@ -19,7 +19,7 @@ from cluster.workbench import Workbench
 from schemas.urls import public_url
 from stcn_core.prompts import PromptError, PromptSet, resolve_prompts
 
-HASH_BYTES = 16 << 20
+HASH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
