@@ -33,10 +33,12 @@ def save_chart(panels: Mapping[str, Sequence[Row]], title: str, path: Path) -> N
         abs(end) for rows in panels.values() for row in rows for end in (row.gain.low, row.gain.high, row.gain.mean)
     ]
     reach = min(LARGEST, max([TICK, *(end for end in ends if not math.isnan(end))]))
-    width, height = LEFT + len(panels) * (PANEL + GAP), TOP + LINE * len(names) + 2 * GAP
+    title_font = font_of(TEXT + 2)
+    width = math.ceil(max(LEFT + len(panels) * (PANEL + GAP), GAP + title_font.getlength(title)))
+    height = TOP + LINE * len(names) + 2 * GAP
     image = Image.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(image)
-    pen.text((GAP / 2, GAP / 3), title, INK, font_of(TEXT + 2))
+    pen.text((GAP / 2, GAP / 3), title, INK, title_font)
     for number, name in enumerate(names):
         pen.text((GAP / 2, TOP + number * LINE), name, INK, font_of(TEXT))
     for number, (heading, rows) in enumerate(panels.items()):
