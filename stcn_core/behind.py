@@ -2,28 +2,41 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def behind(items: Iterable[Item], work: Callable[[Item], Made], most: int) -> Iterator[Made]:
+def behind(
+    items: Iterable[Item], work: Callable[[Item], Made], most: int, alone: tuple[type[Exception], ...] = ()
+) -> Iterator[Made]:
     """work(item) for all items, in order, at most `most` of them unfinished while the next item is made (0: here and
-    now, no thread). Raises what work raises, in its place; nothing is left running when the iterator is closed."""
+    now, no thread). After an error of a type in `alone` the item is worked on again here, while nothing else is: beside
+    the next item the device had too little memory. Raises what work raises, in its place; nothing is left running when
+    the iterator is closed."""
     if not most:
         yield from map(work, items)
         return
-    waiting: deque[Future[Made]] = deque()
+    waiting: deque[tuple[Item, Future[Made]]] = deque()
+
+    def first() -> Made:
+        item, future = waiting.popleft()
+        try:
+            return future.result()
+        except alone:
+            wait(later for _, later in waiting)
+            return work(item)
+
     with ThreadPoolExecutor(1, "encode") as thread:
         try:
             for item in items:
-                waiting.append(thread.submit(work, item))
-                while waiting and (len(waiting) > most or waiting[0].done()):
-                    yield waiting.popleft().result()
+                waiting.append((item, thread.submit(work, item)))
+                while waiting and (len(waiting) > most or waiting[0][1].done()):
+                    yield first()
             while waiting:
-                yield waiting.popleft().result()
+                yield first()
         finally:
-            for future in waiting:
+            for _, future in waiting:
                 future.cancel()

@@ -45,6 +45,9 @@ class PreparedNetwork:
         if precision == "fp32" and self.device.type == "cuda":
             # torch's default rounds convolutions to TF32; fp32 here means fp32.
             torch.backends.cudnn.allow_tf32 = False
+        if self.device.type == "cuda":
+            # The memory read relies on sums in float32 (stcn_core/score_product.py).
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         network = fold_batch_norms(network)
         fuser, decoder = network.value_encoder.fuser, network.decoder
         f16 = self.config.feature_channels[2]

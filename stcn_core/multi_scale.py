@@ -21,7 +21,7 @@ from torch import Tensor
 from stcn_core.behind import behind
 from stcn_core.labels import label_frame
 from stcn_core.masks import MaskScores, ObjectMask, frame_masks
-from stcn_core.offline import NOTHING, OfflineSegmenter, Picture
+from stcn_core.offline import FULL, NOTHING, OfflineSegmenter, Picture
 from stcn_core.prompts import FramePrompts, PromptSet
 from stcn_core.propagation import Propagation
 from stcn_core.settings import OfflineSettings, Scale, parse_scales
@@ -126,7 +126,7 @@ class MultiScaleSegmenter:
             run.segmenter.final_predictions(run.views(stream), list(run.views(before)))
             for run, stream in zip(self.runs, streams, strict=True)
         ]
-        return behind(zip(*predictions, strict=True), self._decided, self.late)
+        return behind(zip(*predictions, strict=True), self._decided, self.late, FULL)
 
     def causal_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
         """Frame by frame, as OfflineSegmenter's."""
@@ -134,7 +134,7 @@ class MultiScaleSegmenter:
         predictions = [
             run.segmenter.causal_predictions(run.views(stream)) for run, stream in zip(self.runs, streams, strict=True)
         ]
-        return behind(zip(*predictions, strict=True), self._decided, self.late)
+        return behind(zip(*predictions, strict=True), self._decided, self.late, FULL)
 
     def save_bank(self, path: Path) -> None:
         """The runs' banks in one tar file. Raises OSError."""

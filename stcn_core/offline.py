@@ -34,6 +34,7 @@ from stcn_core.settings import OfflineSettings
 
 Picture = tuple[int, np.ndarray]  # frame number, uint8 RGB [h, w, 3] of the working size
 NOTHING = FramePrompts()
+FULL = (torch.OutOfMemoryError,)
 
 
 class OfflineSegmenter:
@@ -168,7 +169,7 @@ class OfflineSegmenter:
         A run that begins at a later segment (a multiple of `segment_frames` into the video) gives the last
         `ring_frames` frames before it, and gets the masks that the whole run would have made.
         """
-        yield from behind(self.final_predictions(pictures, before), self._decided, self.late)
+        yield from behind(self.final_predictions(pictures, before), self._decided, self.late, FULL)
 
     def final_predictions(
         self, pictures: Iterable[Picture], before: Iterable[Picture] = ()
@@ -208,7 +209,7 @@ class OfflineSegmenter:
 
     def causal_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
         """Frame by frame: objects begin where they are prompted, and nothing later is known."""
-        yield from behind(self.causal_predictions(pictures), self._decided, self.late)
+        yield from behind(self.causal_predictions(pictures), self._decided, self.late, FULL)
 
     def causal_predictions(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, Tensor, list[MaskScores]]]:
         """The causal pass up to the decision, as `final_predictions`."""

@@ -31,6 +31,8 @@ SCORE_BYTES_CPU = 8 << 20
 SCORE_BYTES_DEVICE = 64 << 20
 # Bytes of block ranks that may live at a time; more query pixels than that are read in turns.
 RANK_BYTES = 96 << 20
+# Bytes of ranks of chosen blocks, as integers of 64 bits, that are made at a time.
+CHOICE_BYTES = 32 << 20
 # Bytes of candidate keys gathered at a time.
 CANDIDATE_BYTES_CPU = 2 << 20
 CANDIDATE_BYTES_DEVICE = 32 << 20
@@ -92,8 +94,8 @@ def top_k(
     rows [N, C] float32, N a multiple of BLOCK, elements that must never be read having -inf in the last channel.
     columns [C, Q]. runs: half-open element ranges, multiples of BLOCK. hidden [N] bool: elements not to be read by
     any column; spans: by some of them, each of which must be left something to read. half [C - 1, Q] bfloat16: the
-    queries themselves, where all keys are exact in that type and `score_product.pays`: less time, the same result. Ties
-    go to the lowest element.
+    queries themselves, where all keys are exact in that type and `score_product.pays`: less time, the same result but
+    for elements that float32 cannot tell apart. Ties go to the lowest element.
     """
     blocks = sum(end - start for start, end in runs) // BLOCK
     if blocks == 0:
@@ -131,18 +133,27 @@ def _top_k(
     score = columns.new_empty(index.shape)
     asked = torch.arange(queries, device=rows.device)
     for count in product.candidates(k):
-        whole = len(asked) == queries  # then nothing is copied
-        part = columns if whole else columns[:, asked].contiguous()
-        ranked = ranks if whole else ranks[:, asked]
-        best, chosen, left = _best_blocks(ranked, count, len(ids), product.nothing)
-        found = _best_candidates(rows, part, ids[chosen], best == product.nothing, k, hidden)
-        index[asked], score[asked] = found
-        asked = asked[product.doubtful(found[1][:, -1], left, asked)]
+        doubted = []
+        for some in asked.split(max(1, CHOICE_BYTES // (8 * count * SUPERBLOCK))):
+            whole = len(some) == queries  # then nothing is copied
+            part = columns if whole else columns[:, some].contiguous()
+            ranked = ranks if whole else ranks[:, some]
+            best, chosen, left = _best_blocks(ranked, count, len(ids), product.nothing)
+            found = _best_candidates(rows, part, ids[chosen], best == product.nothing, k, hidden)
+            index[some], score[some] = found
+            doubted.append(some[product.doubtful(found[1][:, -1], left, some)])
+            del part, ranked, best, chosen, left, found
+        asked = torch.cat(doubted)
         if not len(asked):
             return index, score
-    del ranks, ranked
-    part = columns[:, asked].contiguous()
-    index[asked], score[asked] = _top_k(FullProduct(rows, part), part, k, runs, hidden, _clipped(spans, asked.tolist()))
+        if len(asked) > queries // 2:
+            break  # a still picture, whose blocks tie: more of them would not tell
+    del ranks
+    for some in asked.split(max(1, RANK_BYTES // (torch.float32.itemsize * len(ids)))):
+        part = columns[:, some].contiguous()
+        index[some], score[some] = _top_k(
+            FullProduct(rows, part), part, k, runs, hidden, _clipped(spans, some.tolist())
+        )
     return index, score
 
 

@@ -103,6 +103,8 @@ class Decoder:
         with memoryview(data) as space:
             while done < len(data) and (read := os.preadv(self._ring, [space[done:]], done)):
                 done += read
+        if done < len(data):
+            raise OSError(f"the decoder gave {done} of {len(data)} bytes of the times of {path}")
         os.ftruncate(self._ring, 0)
         pts, time_s = np.frombuffer(data, np.int64, count), np.frombuffer(data, np.float64, count, 8 * count)
         return FrameTimes(pts, time_s, facts["seekable"], facts["hidden"])

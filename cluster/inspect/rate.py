@@ -20,6 +20,7 @@ from stcn_core.offline import OfflineSegmenter
 from stcn_core.prompts import FramePrompts, PromptSet
 
 SECONDS = 4.0
+KEY_NOISE = 0.1  # of the keys' deviation
 MOST_SLOTS = 512  # an unbounded bank is measured with so many
 
 
@@ -67,14 +68,19 @@ def _parts(segmenter: Segmenter, picture: np.ndarray) -> list[tuple[OfflineSegme
 
 @torch.inference_mode()
 def _fill(segmenter: OfflineSegmenter, picture: np.ndarray) -> int:
-    """Puts copies of one frame into every slot of the bank: as slow to read as a real one. Returns the frames held."""
+    """Puts copies of one frame into every slot of the bank, each with noise of its own, since frames that are equal bit
+    by bit are slower to read than real ones. Returns the frames held."""
     encoded = segmenter.propagation.encode([0], [picture])
     given = segmenter.propagation.given(np.ones((1, *segmenter.size), np.uint8))
     values = segmenter.propagation.value(encoded, given)
+    key, draw = encoded.features.key[0].float(), torch.Generator().manual_seed(0)
+    strength = KEY_NOISE * key.std()
     for frame in range(1, min(segmenter.memory.capacity, MOST_SLOTS) + 1):
         position = segmenter.memory.admit(frame)
         if position is not None:
-            segmenter.memory.memorise(position, frame, encoded.features.key[0], values, [True])
+            noise = torch.randn(key.shape, generator=draw).to(key.device)
+            noisy = (key + strength * noise).to(encoded.features.key.dtype)
+            segmenter.memory.memorise(position, frame, noisy, values, [True])
     return len(segmenter.memory.bank_frames())
 
 

@@ -12,6 +12,7 @@ from jobs.ablation.clips import ClipSpec
 from stcn_core.settings import OfflineSettings
 
 NAME, VERSION = "stcn-ablation", "1.0.0"
+EARLIER = {"precision": "fp32"}  # of records that do not say
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Results:
 
     def _ours(self, record: Mapping[str, Any]) -> bool:
         version = str(record.get("version", "")).split(".")[0]
-        made_with = all(record.get(name) == value for name, value in self.made_with.items())
+        made_with = all(record.get(name, EARLIER.get(name)) == value for name, value in self.made_with.items())
         return record.get("schema") == NAME and version == VERSION.split(".")[0] and made_with
 
 

@@ -80,8 +80,14 @@ def test_another_checkpoint_or_precision_is_measured_anew(place: Path, tmp_path:
     assert ablate(place, tmp_path, *common) == 0
     save_checkpoint(random_network(seed=6), tmp_path / "other.safetensors")
     tried = []
+    record = tmp_path / "results/causal/a.real.s0.json"
+    earlier = json.loads(record.read_text())
+    del earlier["precision"]  # as written before there was a choice
+    record.write_text(json.dumps(earlier))
     measured = work._measured
     monkeypatch.setattr(work, "_measured", lambda *given: tried.append(given[0].file) or measured(*given))
+    assert ablate(place, tmp_path, *common) == 0
+    assert tried == []
     assert ablate(place, tmp_path, *common, "--checkpoint", str(tmp_path / "other.safetensors")) == 0
     assert tried == ["results/causal/a.real.s0.json"]
     assert ablate(place, tmp_path, *common, "--precision", "bf16") == 0

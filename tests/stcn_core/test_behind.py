@@ -75,6 +75,23 @@ def test_an_error_comes_in_its_place(most: int) -> None:
     assert found == [0, 1, 2]
 
 
+def test_what_failed_beside_the_next_item_is_done_again_alone() -> None:
+    """As where a device is full while the network works on the next frames."""
+    tried = []
+
+    def work(item: int) -> int:
+        here = threading.current_thread() is threading.main_thread()
+        tried.append((item, here))
+        if item in (2, 5) and not here:
+            raise MemoryError(item)
+        return item
+
+    assert list(behind(range(8), work, 3, (MemoryError,))) == list(range(8))
+    assert [item for item, here in tried if here] == [2, 5]
+    with pytest.raises(MemoryError):
+        list(behind(range(8), work, 3))
+
+
 def test_an_error_of_the_stream_ends_it() -> None:
     def items() -> Iterator[int]:
         yield 1

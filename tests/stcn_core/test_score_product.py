@@ -116,6 +116,42 @@ def test_doubt_is_rare() -> None:
     assert doubted[0].float().mean() < 0.1
 
 
+def test_a_still_picture_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything ties and is in doubt: it is read in full at once, in pieces that fit."""
+    keys, query = keys_of("still", 4096, 150)
+    keys = keys[:, :1].expand(-1, 4096).contiguous()
+    seen = []
+    made = readout.FullProduct.__init__
+    monkeypatch.setattr(
+        readout.FullProduct, "__init__", lambda self, rows, part: seen.append(part.shape[1]) or made(self, rows, part)
+    )
+    tried = []
+    chosen = readout._best_blocks
+    monkeypatch.setattr(readout, "_best_blocks", lambda ranks, k, *rest: tried.append(k) or chosen(ranks, k, *rest))
+    monkeypatch.setattr(readout, "RANK_BYTES", 4 * 256 * 40)
+    rows = readout.key_rows(keys)
+    half = readout.top_k(rows, readout.query_columns(query), K, [(0, 4096)], half=query)
+    assert half.index.tolist() == [list(range(K))] * 150
+    assert max(seen) == 40 and sum(seen) == 150
+    assert set(tried) == {25, K}  # no second round
+
+
+def test_many_columns_are_chosen_for_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, query = keys_of("found", 4096, 150)
+    whole = both(keys, query)[1]
+    monkeypatch.setattr(readout, "CHOICE_BYTES", 8 * 25 * readout.SUPERBLOCK * 40)
+    pieces = both(keys, query)[1]
+    assert torch.equal(whole.index, pieces.index)
+    assert torch.equal(whole.score, pieces.score)
+
+
+def test_a_key_that_is_no_number_elsewhere_changes_nothing() -> None:
+    """Not a number in a slot that is not read: what is read is read with care."""
+    keys, query = keys_of("sphere", 4096, 150)
+    keys[:, 4000] = float("nan")
+    assert_same(*both(keys, query, runs=[(0, 3968)]))
+
+
 def test_parts_add_up() -> None:
     numbers = torch.cat((torch.randn(1000).exp() * 1000, torch.tensor([0.0, 1.0, float("inf"), float("-inf")])))
     parts = score_product._parts(numbers)
