@@ -42,10 +42,10 @@ class PreparedNetwork:
         self.dtype = half if native else torch.float32
         # Where the processor has no instructions for it, torch rounds operation by operation.
         self._autocast_to = None if native else half
-        if precision == "fp32" and self.device.type == "cuda":
-            # torch's default rounds convolutions to TF32; fp32 here means fp32.
-            torch.backends.cudnn.allow_tf32 = False
         if self.device.type == "cuda":
+            if precision == "fp32":
+                # torch's default rounds convolutions to TF32; fp32 here means fp32.
+                torch.backends.cudnn.allow_tf32 = False
             # The memory read relies on sums in float32 (stcn_core/score_product.py).
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         network = fold_batch_norms(network)

@@ -128,6 +128,8 @@ def _top_k(
     for span in spans:
         inside = (ids >= span.first // BLOCK) & (ids < span.last // BLOCK)
         ranks[: len(ids), span.first_column : span.last_column].masked_fill_(inside[:, None], product.nothing)
+    if isinstance(product, FullProduct):
+        return _chosen(product, ranks, columns, k, k, ids, hidden)[:2]
     queries = columns.shape[1]
     index = torch.empty(queries, min(k, len(ids) * BLOCK), dtype=torch.int64, device=rows.device)
     score = columns.new_empty(index.shape)
@@ -136,25 +138,37 @@ def _top_k(
         doubted = []
         for some in asked.split(max(1, CHOICE_BYTES // (8 * count * SUPERBLOCK))):
             whole = len(some) == queries  # then nothing is copied
-            part = columns if whole else columns[:, some].contiguous()
-            ranked = ranks if whole else ranks[:, some]
-            best, chosen, left = _best_blocks(ranked, count, len(ids), product.nothing)
-            found = _best_candidates(rows, part, ids[chosen], best == product.nothing, k, hidden)
-            index[some], score[some] = found
-            doubted.append(some[product.doubtful(found[1][:, -1], left, some)])
-            del part, ranked, best, chosen, left, found
+            part, ranked = (columns, ranks) if whole else (columns[:, some].contiguous(), ranks[:, some])
+            index[some], score[some], left = _chosen(product, ranked, part, k, count, ids, hidden)
+            doubted.append(some[product.doubtful(score[some, -1], left, some)])
         asked = torch.cat(doubted)
         if not len(asked):
             return index, score
         if len(asked) > queries // 2:
             break  # a still picture, whose blocks tie: more of them would not tell
-    del ranks
+    del ranks, ranked
     for some in asked.split(max(1, RANK_BYTES // (torch.float32.itemsize * len(ids)))):
         part = columns[:, some].contiguous()
         index[some], score[some] = _top_k(
             FullProduct(rows, part), part, k, runs, hidden, _clipped(spans, some.tolist())
         )
     return index, score
+
+
+def _chosen(
+    product: FullProduct | HalfProduct,
+    ranks: Tensor,
+    columns: Tensor,
+    k: int,
+    count: int,
+    ids: Tensor,
+    hidden: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Index and score [Q, k] of the best elements of the `count` blocks that rank highest, and the highest rank of the
+    others [Q]. ids: where the blocks that are ranked lie."""
+    best, position, left = _best_blocks(ranks, count, len(ids), product.nothing)
+    unread = best == product.nothing
+    return *_best_candidates(product.rows, columns, ids[position], unread, k, hidden), left
 
 
 def _clipped(spans: Sequence[HiddenSpan], columns: Sequence[int]) -> list[HiddenSpan]:

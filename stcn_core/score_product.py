@@ -46,15 +46,6 @@ class FullProduct:
             scores.masked_fill_(hidden[first:last, None], float("-inf"))
         torch.amax(scores.unflatten(0, (len(out), -1)), 1, out=out)
 
-    def candidates(self, k: int) -> tuple[int, ...]:
-        """How many of the best blocks are scored again, and how many if `doubtful`: the k best hold the k best
-        elements."""
-        return (k,)
-
-    def doubtful(self, _worst: Tensor, left: Tensor, _columns: Tensor) -> Tensor:
-        """Never."""
-        return torch.zeros_like(left, dtype=torch.bool)
-
 
 class HalfProduct:
     """d = |q - k|^2 / 2 in bfloat16, for rows as `readout.key_rows` makes them and a query [Ck, Q] in bfloat16, in
@@ -71,6 +62,8 @@ class HalfProduct:
     def __init__(self, rows: Tensor, query: Tensor) -> None:
         self.rows = rows
         self.square = query.float().square().sum(0) / 2  # [Q]
+        squares = rows[:, -1]
+        self._longest = (-squares.masked_fill(squares.isinf(), 0).amin()).sqrt()  # of the keys
         self.columns = torch.cat((-query, _parts(self.square), torch.ones_like(query[:PARTS])))  # [Ck + 6, Q]
         self._keys = query.new_ones(0, len(self.columns))
         self._buffer = query.new_empty(0, query.shape[1])
@@ -91,7 +84,7 @@ class HalfProduct:
         torch.amin(bits, 1, out=out).bitwise_not_()
 
     def candidates(self, k: int) -> tuple[int, ...]:
-        """As of FullProduct."""
+        """How many of the best blocks are scored again, and how many where that leaves a doubt."""
         return tuple(int(k * times) for times in CANDIDATES)
 
     def doubtful(self, worst: Tensor, left: Tensor, columns: Tensor) -> Tensor:
@@ -100,10 +93,8 @@ class HalfProduct:
         worst [q]: the k-th best affinity as scored again; left [q]: the highest rank of a block that was not chosen.
         """
         channels = self.rows.shape[1] - 1
-        squares = self.rows[:, -1]
-        longest = (-squares.masked_fill(squares.isinf(), 0).amin()).sqrt()
         square = self.square[columns]
-        terms = (longest + (2 * square).sqrt()).square() / 2
+        terms = (self._longest + (2 * square).sqrt()).square() / 2
         # Here, where `worst` was scored, and once more: of two numbers below zero the bits take the wrong one.
         summing = 3 * ROUNDING * len(self.columns) * terms
         left = left.bitwise_not().view(HALF).float()

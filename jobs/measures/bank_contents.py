@@ -16,8 +16,8 @@ KEY_NOISE = 0.05  # of the keys' deviation: a frame that comes again has other k
 class BankContents:
     """Keys [Ck, h, w] of the clip's pictures by the network itself, each with noise of its own where they come again,
     and values [K, Cv, h, w] of one picture with noise; float32 on the device, keys rounded as a network in bfloat16
-    makes them, for all contenders. Filling 128 frames would otherwise take
-    longer than all that is measured; what is in a value changes no time."""
+    makes them, for all contenders. Filling 128 frames would otherwise take longer than all that is measured; what is in
+    a value changes no time."""
 
     def __init__(self, network: PreparedNetwork, clip: Clip, objects: int) -> None:
         propagation = Propagation(network, clip.size)
