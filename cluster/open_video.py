@@ -19,7 +19,7 @@ from cluster.workbench import Workbench
 from schemas.urls import public_url
 from stcn_core.prompts import PromptError, PromptSet, resolve_prompts
 
-HASH_BYTES = 1 << 20
+HASH_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class OpenVideo:
             self.info = bench.decoder.probe(self.path)
             self.source = (self.info.height, self.info.width)
             self.size = working_size(*self.source, bench.config.resolution)
-            self.times = bench.decoder.frame_times(self.path)
+            self.times = bench.decoder.frame_times(self.path, self.folder)
             self.seekable = self.times.seekable if self.times is not None else True
             heartbeat.stage("prompts")
             self.found = found_objects(unit, self)

@@ -14,6 +14,7 @@ from cluster.frames.video_error import VideoError
 
 VP8_SHOW_FRAME = 0x10  # RFC 6386, 9.1: bit 4 of the frame tag
 NO_STAMP = -(2**63)  # AV_NOPTS_VALUE, FFmpeg's own mark
+AT_A_TIME = 1 << 14  # timestamps in a step of arithmetic: its temporaries stay small beside a day's timestamps
 MAX_KEYFRAME_GAP = 3000  # packets; past that, seeking decodes about as much as starting over
 
 
@@ -96,47 +97,64 @@ def times_from_stamps(
 ) -> FrameTimes:
     """Packet timestamps in file order (`NO_STAMP`: none) -> FrameTimes. `time_base` in seconds per tick, `rate` in
     frames per second. Frames before `first_pts` (the first that decodes) are left out; `hidden` packets were left out
-    before.
+    before. Arrays of int64 are sorted in place and become the result, so that a day of video is held once.
 
     A container that lacks some pts (AVI) is read by dts; one without either (raw streams) is counted at `rate`.
     """
     pts, dts = np.asarray(pts, np.int64), np.asarray(dts, np.int64)
-    if (pts == NO_STAMP).any():
-        if (dts == NO_STAMP).any():
+    if len(pts) and pts.min() == NO_STAMP:
+        if dts.min() == NO_STAMP:
             shown = np.arange(len(pts), dtype=np.int64)
             return FrameTimes(shown, shown / float(rate or 25), False, hidden)
-        pieces = [np.sort(dts)]
-        seekable = False
+        pieces, whole, first_pts = [dts], False, None
     else:
-        pieces = [np.sort(piece) for piece in _split_at_jumps(pts, dts)]
-        if first_pts is not None:
-            pieces[0] = pieces[0][np.searchsorted(pieces[0], first_pts) :]
-            pieces = [piece for piece in pieces if len(piece)] or [np.array([first_pts], np.int64)]
-        seekable = len(pieces) == 1
-    shown = np.concatenate(pieces)
+        pieces = np.split(pts, _restarts(dts))
+        whole = len(pieces) == 1
+    for piece in pieces:
+        piece.sort()
+    if first_pts is not None:
+        pieces[0] = pieces[0][np.searchsorted(pieces[0], first_pts) :]
+        pieces = [piece for piece in pieces if len(piece)] or [np.array([first_pts], np.int64)]
+        whole = len(pieces) == 1
+    shown = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     hidden += len(pts) - len(shown)
-    seekable = seekable and hidden == 0 and shown[0] >= 0 and bool((np.diff(shown) > 0).all())
+    seekable = whole and hidden == 0 and shown[0] >= 0 and _increases(shown)
     return FrameTimes(shown, _seconds(pieces, time_base), seekable, hidden)
 
 
 def _seconds(pieces: list[np.ndarray], time_base: Fraction) -> np.ndarray:
     """Seconds since the first frame, float64 [n]. After a jump (two recordings in one file) time goes on one usual
     frame after the last, as players do."""
-    ticks, end = [], 0
-    for number, piece in enumerate(pieces):
-        relative = piece - piece[0]
-        usual = int(np.median(np.diff(piece))) if len(piece) > 1 else 1
-        ticks.append(relative + (end if number else 0))
-        end = int(ticks[-1][-1]) + max(usual, 1)
-    whole = np.concatenate(ticks).astype(np.float64)
-    return whole * time_base.numerator / time_base.denominator  # one division: 33/30 s is the float 1.1
+    seconds = np.empty(sum(map(len, pieces)))
+    done = begins = 0  # frames, ticks
+    for piece in pieces:
+        for first in range(0, len(piece), AT_A_TIME):
+            some = piece[first : first + AT_A_TIME] - piece[0] + begins
+            # One division: 33/30 s is the float 1.1.
+            seconds[done : done + len(some)] = some.astype(np.float64) * time_base.numerator / time_base.denominator
+            done += len(some)
+        if len(pieces) > 1:
+            usual = int(np.median(np.diff(piece))) if len(piece) > 1 else 1
+            begins += int(piece[-1] - piece[0]) + max(usual, 1)
+    return seconds
 
 
-def _split_at_jumps(pts: np.ndarray, dts: np.ndarray) -> list[np.ndarray]:
-    """Cut where dts goes back, which it never does within one recording; sorting across a cut would mix frames."""
-    known = np.flatnonzero(dts != NO_STAMP)
-    stamps = dts[known]
-    return np.split(pts, known[1:][stamps[1:] < stamps[:-1]])
+def _restarts(dts: np.ndarray) -> list[int]:
+    """Where dts goes back, which it never does within one recording; sorting across such a place would mix frames."""
+    found, last = [], NO_STAMP
+    for first in range(0, len(dts), AT_A_TIME):
+        some = dts[first : first + AT_A_TIME]
+        known = np.flatnonzero(some != NO_STAMP)
+        stamps = np.concatenate([[last], some[known]])
+        found += (first + known[stamps[1:] < stamps[:-1]]).tolist()
+        last = stamps[-1]
+    return found
+
+
+def _increases(stamps: np.ndarray) -> bool:
+    """Whether each is larger than the one before."""
+    parts = (stamps[first : first + AT_A_TIME + 1] for first in range(0, len(stamps), AT_A_TIME))
+    return all((part[1:] > part[:-1]).all() for part in parts)
 
 
 def _read_stamps(container, stream, progress: Callable[[int], None]) -> _Stamps:

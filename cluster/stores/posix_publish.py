@@ -8,7 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
-BLOCK = 1 << 20
+BLOCK = 1 << 16
 TMP = "_run/tmp"
 OLD_SECONDS = 24 * 3600.0
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}

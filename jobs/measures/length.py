@@ -39,14 +39,17 @@ def measure(bench: Bench, seconds: float) -> list[Figure]:
         figures += [
             Figure(SECTION, case, "peak anonymous memory", total / 1e6, "MB", note=note),
             Figure(SECTION, case, "  of it the actor's process", peak["own"] / 1e6, "MB"),
+            Figure(SECTION, case, "    of that, code loaded before it began", peak["bare"] / 1e6, "MB"),
             Figure(SECTION, case, "  of it its decoder", peak["decoder"] / 1e6, "MB"),
             Figure(SECTION, case, "to the shortest", total / shortest, "x"),
+            Figure(SECTION, case, "beyond the shortest", (total - shortest) / 1e6, "MB"),
         ]
     return figures
 
 
 def measured(video: Path, folder: Path) -> dict[str, int]:
-    """frames, rows, visited, and peak bytes of the process itself and of its decoder. Raises RuntimeError."""
+    """What the child prints: frames, rows, visited, and bytes of the process itself and of its decoder. Raises
+    RuntimeError."""
     command = [sys.executable, "-m", "jobs.measures.length_child", str(video), str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
     if done.returncode:

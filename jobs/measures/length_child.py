@@ -2,7 +2,8 @@
 
     python -m jobs.measures.length_child VIDEO FOLDER
 
-Anonymous memory, so that the page cache of the video and of spill files does not count. No torch is imported.
+Anonymous memory, so that the page cache of the video and of spill files does not count. The bundled network is loaded
+and lies unused: every actor holds one, and what grows is to be judged beside it. `bare`: what there was before.
 """
 
 import json
@@ -21,6 +22,7 @@ from cluster.workbench import Workbench
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 from schemas.run_config import RunConfig
+from stcn_core.checkpoint import BUNDLED, load_checkpoint
 
 SAMPLE_SECONDS = 0.01
 VISITED = 64
@@ -37,6 +39,8 @@ def anonymous_bytes(pid: int | str) -> int:
 
 
 def main(video: str, folder: str) -> None:
+    bare = anonymous_bytes("self")
+    network = load_checkpoint(BUNDLED)
     config = RunConfig("stand-in", "0" * 64, memory_frames=16, burn_in_frames=VISITED, segment_frames=100)
     row = VideoRow(1, video, "long", (Prompt(frame=0, object_id=1, box=(20, 20, 40, 40)),))
     unit = make_plan([row], {video: stat_source(video)}, {}, config)[0]
@@ -69,7 +73,8 @@ def main(video: str, folder: str) -> None:
         bench.close()
     if not isinstance(done, UnitDone):
         raise SystemExit(f"{video}: {done}")
-    print(json.dumps({"frames": done.frames, "rows": done.mask_rows, "visited": VISITED, **peak}))
+    del network  # held until here
+    print(json.dumps({"frames": done.frames, "rows": done.mask_rows, "visited": VISITED, "bare": bare, **peak}))
 
 
 if __name__ == "__main__":

@@ -109,6 +109,17 @@ def test_the_answers_of_decoding_in_this_process(inputs, shared, name):
     assert seen(FrameReader(path, here[1]))[1], "the case has frames to compare"
 
 
+def test_times_on_disk_are_those_in_memory_and_leave_no_file(inputs, shared, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster.frames.decoder, "COPY_BYTES", 100)
+    for name in ("sound.mp4", "cut.ts", "long.mp4"):
+        here, there = shared.frame_times(inputs / name), shared.frame_times(inputs / name, tmp_path)
+        assert len(here) == len(there) > 0
+        assert np.array_equal(here.pts, there.pts) and np.array_equal(here.time_s, there.time_s)
+        assert (here.seekable, here.hidden, here.end_s) == (there.seekable, there.hidden, there.end_s)
+    assert not list(tmp_path.iterdir())
+    assert shared.frame_times(inputs / "images", tmp_path) is None
+
+
 def test_cases_are_what_they_are_named_after(inputs, shared):
     errors = {name: shared.frames(inputs / name, shared.probe(inputs / name)) for name in CASES[:9]}
     for frames in errors.values():

@@ -186,6 +186,26 @@ def test_doubled_and_negative_timestamps_cannot_be_sought():
         assert len(times) == len(pts) and not times.seekable
 
 
+@pytest.mark.parametrize("step", [1, 2, 7])
+def test_arithmetic_in_steps_gives_what_one_step_gives(monkeypatch, step):
+    """Jumps, doubled stamps and stamps that are not known lie on and beside the places where a step ends."""
+    draw = np.random.default_rng(0)
+    cases = []
+    for _ in range(60):
+        dts = np.cumsum(draw.choice([0, 1, 2, 3], 14, p=[0.04, 0.4, 0.3, 0.26]))
+        dts[7:] -= draw.choice([0, 0, 30])
+        pts = np.concatenate([draw.permutation(part) for part in np.split(dts + draw.integers(0, 2), [7])])
+        dts[draw.random(14) < 0.2] = NO_STAMP
+        cases.append((pts, dts, Fraction(1, 30), None, draw.choice([None, int(np.sort(pts[:7])[2])])))
+    whole = [times_from_stamps(pts.copy(), *rest) for pts, *rest in cases]
+    monkeypatch.setattr(cluster.frames.frame_times, "AT_A_TIME", step)
+    for one, case in zip(whole, cases, strict=True):
+        times = times_from_stamps(*case)
+        assert times.pts.tolist() == one.pts.tolist() and times.time_s.tolist() == one.time_s.tolist()
+        assert (times.seekable, times.hidden) == (one.seekable, one.hidden)
+    assert {one.seekable for one in whole} == {True, False} and any(one.hidden for one in whole)
+
+
 @pytest.mark.real_clips
 def test_a_real_file_of_60_frames_a_second():
     path = real_clips() / "videos" / "sam2_720px_dark.mp4"
