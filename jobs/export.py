@@ -124,7 +124,7 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
     chosen, left_out = choose(finished, args.only, meta, output.shown)
     left_out |= _unfinished(args, {video.video_id for video in finished})
     target, out = Storage(args.to, args.to_options), Storage(args.masks, args.masks_options)
-    if f"{target.url}/".startswith(f"{out.url}/"):
+    if out.holds(args.to):
         raise ConvertError(f"{target.url} lies in {out.url}, which holds masks and nothing else: give another --to")
     categories = read_categories(args.categories) if args.categories else None
     settings = ExportSettings(meta, args.split, args.dataset, categories)

@@ -19,6 +19,8 @@ REMEDIES = {
     "permission": f"give the job's credentials access to the file; {RETRY}",
     "storage": f"storage failed while it was worked on: check endpoint and network; {RETRY}",
     "device": f"the GPU failed: check its driver and health (nvidia-smi); {RETRY}",
+    "not-a-number": "the network gave no numbers: another --precision (a new --output) where it overflows in fp16, or "
+    f"another checkpoint; {RETRY}",
     "worker": f"a machine could not work (scratch folder, decoder process): look at its disk and limits; {RETRY}",
     "gone": f"it was there when the run was planned: put it back, on storage that all nodes see; {RETRY}",
     "bank": f"its saved bank was lost or damaged: {RETRY}",

@@ -157,16 +157,24 @@ class Storage:
         hidden = TMP + "/"
         return {n: size for n, size in sorted(found.items()) if prefix.startswith(TMP) or not n.startswith(hidden)}
 
+    def holds(self, url: str, folder: str = "") -> bool:
+        """Whether `url` (a path or a full URL) is this folder of the output or lies in it; of the output itself
+        without `folder`. Links on disks are followed; other URLs are compared as text."""
+        if self.local != is_local(url):
+            return False
+        own, target = f"{self.url}/{folder}".rstrip("/"), public_url(url).rstrip("/")
+        if self.local:
+            own, target = (str(Path(path).resolve()) for path in (self._path(folder), connect(url)[1]))
+        return f"{target}/".startswith(f"{own}/")
+
     def keep_out(self, url: str, folders: Iterable[str]) -> None:
         """Raises ValueError where `url` (a path or a full URL) lies in one of these folders of the output."""
-        target = str(Path(connect(url)[1]).resolve()) if is_local(url) else public_url(url)
-        for folder in folders:
-            own = str(Path(self._path(folder)).resolve()) if self.local else f"{self.url}/{folder}"
-            if f"{target}/".startswith(f"{own}/"):
-                raise ValueError(
-                    f"{public_url(url)} lies among the files of the table {folder} of {self.url}, where readers expect "
-                    "nothing else: write it elsewhere"
-                )
+        folder = next((folder for folder in folders if self.holds(url, folder)), None)
+        if folder is not None:
+            raise ValueError(
+                f"{public_url(url)} lies among the files of the table {folder} of {self.url}, where readers expect "
+                "nothing else: write it elsewhere"
+            )
 
     def delete(self, name: str) -> None:
         """Removes a file; nothing where there is none."""

@@ -10,9 +10,15 @@ import pytest
 import torch
 from fresh_interpreter import run_fresh
 from made_networks import moving_squares, random_network, square_labels
+from made_runs import run_here
+from made_videos import write_video
 
+from cluster.failure import ENVIRONMENT_CLASSES
 from cluster.segmenter import StcnSegmenters, VideoFacts
+from cluster.stores.storage import Storage
 from cluster.workbench import offline_settings
+from schemas.manifest import VideoRow
+from schemas.prompt import Prompt
 from schemas.run_config import RunConfig
 from stcn_core.checkpoint import file_sha256, save_checkpoint
 from stcn_core.prompts import FramePrompts, PromptSet
@@ -73,6 +79,22 @@ def test_error_classes() -> None:
     with pytest.raises(RuntimeError) as full:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert classes(full.value) == "out-of-memory"
+
+
+def test_weights_that_give_no_numbers_are_the_checkpoints_fault(tmp_path: Path) -> None:
+    """Not the video's: such failures in a row stop the run instead of marking a corpus as failed."""
+    network = random_network()
+    with torch.no_grad():
+        next(network.decoder.parameters()).fill_(float("nan"))
+    save_checkpoint(network, tmp_path / "nan.safetensors")
+    config = config_of(tmp_path / "nan.safetensors")
+    segmenters = StcnSegmenters(str(tmp_path / "nan.safetensors"))
+    row = VideoRow(
+        1, str(write_video(tmp_path / "v.mp4", 8, size=SIZE)), "v", (Prompt(frame=0, object_id=1, box=(4, 4, 20, 20)),)
+    )
+    with pytest.raises(AssertionError, match="error_class='not-a-number'.*--precision fp16"):
+        run_here(Storage(str(tmp_path / "out")), [row], config, tmp_path / "scratch", segmenters)
+    assert "not-a-number" in ENVIRONMENT_CLASSES
 
 
 LIGHT = """

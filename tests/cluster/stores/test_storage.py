@@ -372,3 +372,14 @@ def test_reports_are_kept_out_of_the_tables(storage, tmp_path, monkeypatch):
     for url in among:
         with pytest.raises(ValueError, match="lies among the files of the table"):
             storage.keep_out(url, ("masks", "_run/banks"))
+
+
+def test_whether_a_url_lies_in_the_output(storage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert storage.holds(storage.url) and storage.holds(f"{storage.url}/") and storage.holds(f"{storage.url}/a/b")
+    assert storage.holds(f"{storage.url}/masks/a", "masks") and not storage.holds(f"{storage.url}/masks", "videos")
+    for other in (f"{storage.url}-2", storage.url.rsplit("/", 1)[0], "s3://elsewhere/out", "memory://elsewhere"):
+        assert not storage.holds(other)
+    if storage.local:
+        (tmp_path / "link").symlink_to(storage.url)
+        assert storage.holds("out/davis") and storage.holds(str(tmp_path / "link" / "davis"))
