@@ -7,6 +7,7 @@ from stcn_core.settings import OfflineSettings
 BASE, CAUSAL, OUTWARD = "base", "causal", "outward-reservoir"
 BANKS = (5, 10, 20, 50, 128)
 BANK = 20  # of the base: the largest one that the short clips can fill by memorising every fifth frame
+DEFAULT_BANK = OfflineSettings().memory_frames
 EVICTIONS = ("reservoir", "random-frame", "random-token")
 GATES = {
     "confidence": {"confidence_gate": 0.8},
@@ -19,13 +20,14 @@ GATES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """Settings with a name. factor: the heading it is listed under; headline: measured first, and with several
-    seeds."""
+    """Settings with a name. factor: the heading it is listed under; headline: measured first, on more clips and with
+    several seeds; all_long: on every long video, as headline cells are."""
 
     name: str
     factor: str
     settings: OfflineSettings
     headline: bool = False
+    all_long: bool = False
 
     @property
     def causal(self) -> bool:
@@ -43,13 +45,22 @@ def grid() -> list[Cell]:
     causal = replace(base, burn_in_passes=0)
     found = [Cell(BASE, "base", base, True), Cell(CAUSAL, "bank, causal", causal, True)]
 
-    def add(name: str, factor: str, start: OfflineSettings = base, headline: bool = False, **changes: object) -> None:
-        found.append(Cell(name, factor, replace(start, **changes), headline))
+    def add(
+        name: str,
+        factor: str,
+        start: OfflineSettings = base,
+        headline: bool = False,
+        all_long: bool = False,
+        **changes: object,
+    ) -> None:
+        found.append(Cell(name, factor, replace(start, **changes), headline, all_long))
 
     for bank in BANKS:
         if bank != BANK:
-            add(f"bank-{bank}", "bank", memory_frames=bank, headline=bank in (5, 50))
-            add(f"causal-bank-{bank}", "bank, causal", causal, memory_frames=bank, headline=bank in (5, 50))
+            # The default bank is filled by long videos alone: a short clip has fewer frames to memorise.
+            wanted = {"memory_frames": bank, "headline": bank in (5, 50), "all_long": bank == DEFAULT_BANK}
+            add(f"bank-{bank}", "bank", **wanted)
+            add(f"causal-bank-{bank}", "bank, causal", causal, **wanted)
     add("causal-ring-0", "causal policy", causal, recent_frames=0)
     add("causal-ring-4", "causal policy", causal, recent_frames=4)
     add("causal-last", "causal policy", causal, recent_frames=1, include_last=True)
@@ -57,6 +68,8 @@ def grid() -> list[Cell]:
     add("causal-every-25", "causal policy", causal, memory_every=25)
     # As a headline: on long videos it was the best causal policy, and is what an offline run has to beat there.
     add("causal-reservoir", "causal policy", causal, headline=True, memory_policy="reservoir")
+    changes = {"memory_policy": "reservoir", "memory_frames": DEFAULT_BANK}
+    add(f"causal-reservoir-bank-{DEFAULT_BANK}", "causal policy", causal, all_long=True, **changes)
     add("causal-random-frame", "causal policy", causal, memory_policy="random-frame")
     add("causal-unpinned", "causal policy", causal, pin_prompts=False)
     add("causal-confidence", "causal policy", causal, **GATES["confidence"])
@@ -67,8 +80,9 @@ def grid() -> list[Cell]:
     # Under fifo an outward burn-in leaves only what is farthest from the prompts.
     spread = replace(base, burn_in_gate="outward", memory_policy="reservoir")
     add(OUTWARD, "gate, reservoir", spread, headline=True)
-    for bank in (5, 50):
-        add(f"{OUTWARD}-bank-{bank}", "gate, reservoir", spread, memory_frames=bank)
+    for bank in (50, DEFAULT_BANK):
+        all_long = bank == DEFAULT_BANK
+        add(f"{OUTWARD}-bank-{bank}", "gate, reservoir", spread, memory_frames=bank, all_long=all_long)
     for more in ("agreement", "two-way", "relabel"):
         gates = f"outward,{more}"
         add(f"{OUTWARD}-{more}", "gate, reservoir", spread, headline=more == "two-way", burn_in_gate=gates)

@@ -41,7 +41,7 @@ def tasks(cells: Sequence[Cell], clips: Sequence[ClipSpec], seeds: int) -> list[
 
 def is_measured(cell: Cell, kind: str, number: int) -> bool:
     """Whether the cell is measured on clip `number` of a kind."""
-    share = HEADLINE_SHARE if cell.headline else SHARE
+    share = HEADLINE_SHARE if cell.headline or (cell.all_long and kind == LONG) else SHARE
     return kind in share and number % share[kind] == 0 and not (kind == LONG and cell.factor in SHORT_ONLY)
 
 
