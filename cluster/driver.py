@@ -34,12 +34,14 @@ SECOND_CHANCE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class DriverSettings:
-    """actors is the number wanted now, asked again and again as nodes come and go. Seconds; None = no limit."""
+    """actors is the number wanted now, asked again and again as nodes come and go. Seconds; None = no limit. began:
+    when the job did, of which planning is a part (time.monotonic()); None = now."""
 
     actors: Callable[[], int]
     drain_seconds: float = 30.0
     ready_seconds: float = 900.0
     job_seconds: float | None = None
+    began: float | None = None
     deadline: Deadline = Deadline()
 
 
@@ -65,6 +67,7 @@ class Driver:
         self._wanted = max(1, settings.actors())
         self._wanted_at = time.monotonic()
         self._started = time.monotonic()
+        self._job_began = self._started if settings.began is None else settings.began
         self._signal: int | None = None
         self._signals = 0
         self._signal_at = 0.0
@@ -259,7 +262,7 @@ class Driver:
         starting = self.crew.starting
         if starting and len(starting) == len(self.crew.workers) and all(now - w.started > allowed for w in starting):
             return self._break(f"no actor was ready within {allowed:g} s: has the cluster what they ask for?")
-        if self._signal is None and self.settings.job_seconds and now - self._started > self.settings.job_seconds:
+        if self._signal is None and self.settings.job_seconds and now - self._job_began > self.settings.job_seconds:
             self._drain(signal.SIGTERM, f"the job's time is over ({self.settings.job_seconds:g} s)")
         if self._signal is not None:
             if self._signals > 1 or not self.crew.busy or now - self._signal_at > self.settings.drain_seconds:

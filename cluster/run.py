@@ -23,7 +23,7 @@ from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
 from cluster.planning import plan_run, read_plan_or_refuse
 from cluster.progress import Progress, Standing
-from cluster.progress_file import ProgressFile
+from cluster.progress_file import ProgressFile, other_driver
 from cluster.ray_session import connect
 from cluster.resume import TABLES, OutputState, Todo, sort_out
 from cluster.reuse import check_source, reuse_shards
@@ -95,6 +95,9 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     storage = Storage(request.output, request.output_options)
     probe = storage.probe()
     say(probe.message)
+    other = other_driver(storage)
+    if other is not None:
+        say(f"warning: {other} works on the same --output. No mask is lost or doubled by that, but work is done twice")
     probed = None
     if request.reuse:
         source = Storage(request.reuse, request.reuse_options)
@@ -108,7 +111,7 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
         found = reuse_shards(source, storage, units, config, state.published, say)
         say("\n".join((*found.notes, f"took over {found.shards} shard(s) of {found.videos} whole video(s)")))
         state = OutputState.of(name for table in TABLES for name in storage.list(table))
-    todo = sort_out(units, state, to_retry(storage, state, request.retry_failed))
+    todo = sort_out(units, state, to_retry(storage, state, request.retry_failed, say))
     _catch_up(storage, todo, state, config, say)
     say(_describe(todo))
     outcome = Outcome(ExitCode.FAILED_VIDEOS if todo.failed else ExitCode.DONE, Tally(), 0.0)
@@ -179,6 +182,7 @@ def _drive(begun: _Begun) -> Outcome:
             drain_seconds=drain,
             ready_seconds=request.ready_seconds,
             job_seconds=request.job_seconds,
+            began=begun.started,
             deadline=Deadline(stall_seconds=request.stall_seconds),
         )
         return _watched(begun, crew, settings)

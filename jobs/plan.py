@@ -83,7 +83,7 @@ def _units(args: argparse.Namespace, config: RunConfig, rows: Sequence) -> tuple
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
     earlier = read_plan_or_refuse(storage)
     units, _ = draft(rows, config, args.input_options, earlier, set(state.published), say)
-    todo = sort_out(units, state, to_retry(storage, state, args.retry_failed))
+    todo = sort_out(units, state, to_retry(storage, state, args.retry_failed, say))
     return todo.work, todo.done, todo.failed
 
 
