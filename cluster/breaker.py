@@ -14,8 +14,9 @@ BREAKER_UNITS = 3
 
 @dataclass(frozen=True)
 class Breaker:
-    """A place without a name is the driver itself. in_a_row: the places of the environment's latest failures without another outcome between; worked: some unit has
-    got through before; streaks: how many in a row at each place, 0 where the last outcome was another one."""
+    """in_a_row: the places of the environment's latest failures without another outcome between (one without a name is
+    the driver itself); worked: some unit has got through before; streaks: how many in a row at each place, 0 where the
+    last outcome was another one."""
 
     in_a_row: tuple[str, ...] = ()
     worked: bool = False

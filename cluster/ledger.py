@@ -82,7 +82,7 @@ class Ledger:
         return self._breaker.open(self.total_units, at_work)
 
     def suspect(self, at_work: Collection[str]) -> str | None:
-        """A place that fails every unit for reasons outside the videos while others work; named once, it starts anew."""
+        """A place that fails every unit for reasons outside the videos while others work, named once."""
         place = self._breaker.suspect(at_work)
         if place is not None:
             self._breaker = self._breaker.forget(place)

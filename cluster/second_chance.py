@@ -14,7 +14,8 @@ UNREADABLE = "unreadable-failure-row"
 
 def to_retry(storage: Storage, state: OutputState, asked: str | None, say: Callable[[str], None]) -> dict[str, str]:
     """unit id -> error class of the failed units that `--retry-failed` means. asked: None for none, "" for all, or an
-    error class. A unit whose failure row is damaged has no class that could be asked for: only "" means it. say is told where no video has the class."""
+    error class. A unit whose failure row is damaged has no class that could be asked for: only ""
+    means it. say is told where no video has the class."""
     if asked is None:
         return {}
     units = {failure_name(unit_id, attempt, "final"): unit_id for unit_id, attempt in state.failed.items()}

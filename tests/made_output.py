@@ -181,7 +181,8 @@ def write_failure(
 ) -> None:
     """An attempt at the video's first unit that failed; final: the video failed."""
     row = {
-        "unit_id": video.units()[0][0], "video_id": video.video_id, "video": f"/in/{video.video_id}.mp4", "attempt": attempt,
+        "unit_id": video.units()[0][0], "video_id": video.video_id, "video": f"/in/{video.video_id}.mp4",
+        "attempt": attempt,
         "terminal": kind == "final", "stage": "final", "error_class": error_class, "cause": "exception",
         "message": f"/in/{video.video_id}.mp4: does not decode", "frames_done": 3,
         "host": None, "actor": "actor-0", "device": None,
