@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cluster.config_lock import AFTERWARDS, CONFIG_NAME, lock_config
 from cluster.finalise import VIDEO_KEY, finalise_video, row_name, shard_name
-from cluster.import_record import is_import
+from cluster.import_record import CLEANED, is_import
 from cluster.inspect.inspection import Unreadable, look, read_json, read_rows
 from cluster.inspect.shard_file import fetch_shard
 from cluster.kept_manifest import MANIFEST_NAME
@@ -105,7 +105,7 @@ def _lock(source: Storage, target: Storage, steps: Sequence[Step]) -> RunConfig 
         raise CleanRefused(f"{source.url} has no {CONFIG_NAME}: it was not begun by jobs.annotate.")
     text = AFTERWARDS + steps_text(steps)
     if is_import(record):
-        data = json.dumps(record | {"cleaned": [*record.get("cleaned", []), text]}, sort_keys=True).encode()
+        data = json.dumps(record | {CLEANED: [*record.get(CLEANED, []), text]}, sort_keys=True).encode()
         if not target.create(CONFIG_NAME, data) and target.read(CONFIG_NAME) != data:
             raise CleanRefused(f"{target.url} holds another output. Give --to a place that is empty.")
         return None
