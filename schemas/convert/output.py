@@ -76,9 +76,11 @@ class MasksOutput:
         objects: Sequence[Track],
         images: Sequence[str] | None = None,
         read: Callable[[int], None] | None = None,
+        unlisted: str | None = None,
     ) -> OutVideo:
         """A finished video, ready for a format. images: the names of its source's images in order, where it is an
-        image folder; otherwise those that an import recorded. read is called with the number of rows that were read.
+        image folder; otherwise those that an import recorded. unlisted: why there are none although it is one. read is
+        called with the number of rows that were read.
         """
         row = video.row
         count, first, stride = row["frames_annotated"], row["first_frame"] or 0, row["stride"] or 1
@@ -116,6 +118,7 @@ class MasksOutput:
             tracks=tuple(objects),
             rows=rows,
             track=track,
+            unlisted=unlisted if names is None else None,
         )
 
     def _recorded(self, unit_id: str, count: int) -> tuple[list[str] | None, list[str] | None]:
