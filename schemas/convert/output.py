@@ -85,7 +85,7 @@ class MasksOutput:
         row = video.row
         count, first, stride = row["frames_annotated"], row["first_frame"] or 0, row["stride"] or 1
         frames = range(first, first + count * stride, stride)
-        masks = open_masks(self._out, video.video_id, self._options)
+        masks = open_masks(self._out, video.video_id, self._options, row=row)
         names = sources = None
         if images is not None and (not frames or frames[-1] < len(images)):
             names, sources = [images[frame] for frame in frames], list(images)
@@ -126,6 +126,8 @@ class MasksOutput:
         try:
             with self._fs.open(f"{self._root}/{name}", "rb") as file:
                 metadata = pq.read_metadata(file).metadata or {}
+        except FileNotFoundError as error:
+            raise ConvertError(f"{self.shown}/{name} is lost: see python -m jobs.verify") from error
         except pa.ArrowException as error:
             raise ConvertError(f"{self.shown}/{name} is damaged ({error}): see python -m jobs.verify") from error
         if IMAGES_KEY not in metadata:
