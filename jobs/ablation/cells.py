@@ -94,7 +94,8 @@ def grid() -> list[Cell]:
     for times in (1, 2, 8):
         add(f"burn-in-{times}x", "burn-in frames", burn_in_frames=times * BANK)
     for policy in EVICTIONS:
-        add(policy, "eviction", memory_policy=policy)
+        # On long videos a reservoir is what makes a causal run good: it may do the same for a random burn-in.
+        add(policy, "eviction", memory_policy=policy, all_long=policy == "reservoir")
         for bank in (5, 50):
             add(f"{policy}-bank-{bank}", "eviction x bank", memory_policy=policy, memory_frames=bank)
     add("unpinned", "pinning", pin_prompts=False)
