@@ -1,6 +1,6 @@
 """The plan as it lies on storage, `_run/plan.parquet`: written before work starts, extended by later runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -73,14 +73,21 @@ def check_version(table: pa.Table, where: str) -> None:
         raise PlanError(f"{where} has version {version}, this program reads {VERSION}. Use a new --output.")
 
 
-def known_probes(earlier: pa.Table | None) -> dict[str, Probe]:
-    """video_key -> what an earlier run found out about the video, so that it is not looked into again."""
+def known_probes(earlier: pa.Table | None, settled: Collection[str] = ()) -> dict[str, Probe]:
+    """video_key -> what an earlier run found out about the video, so that it is not looked into again.
+
+    An error counts as known only where a unit of the video is in `settled` (unit ids with a shard, or with a failure
+    that is not tried again): the error may have been storage's of a moment, and would keep the video in one piece for
+    good. With a unit settled, other units of the same video would be a second answer.
+    """
     if earlier is None:
         return {}
-    columns = earlier.select(["video_key", *PROBE_COLUMNS, "probe_error"]).to_pylist()
+    records = earlier.select(["unit_id", "video_key", *PROBE_COLUMNS, "probe_error"]).to_pylist()
+    final = {record["video_key"] for record in records if record["unit_id"] in settled}
     return {
         record["video_key"]: Probe(*(record[name] for name in PROBE_COLUMNS), record["probe_error"])
-        for record in columns
+        for record in records
+        if record["probe_error"] is None or record["video_key"] in final
     }
 
 

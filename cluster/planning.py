@@ -1,7 +1,7 @@
 """Making a run's plan: looks every source up, probes the videos that no earlier run has, writes the plan down."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from cluster.stores.storage import Storage
 from schemas.manifest import VideoRow
 from schemas.parquet import read_table
 from schemas.run_config import RunConfig
+from schemas.urls import public_url
 
 PLAN_NAME = "_run/plan.parquet"
 STAT_THREADS = 32
@@ -30,15 +31,21 @@ def plan_run(
     options: Mapping,
     published: set[str],
     say: Callable[[str], None],
-    probed: pa.Table | None = None,
+    *,
+    given_up: Collection[str] = (),
+    known: Mapping[str, Probe] | None = None,
 ) -> list[Unit]:
-    """The units of all rows, written down as the run's plan. published: unit ids with a shard; probed: another
-    output's plan, which may know some of the videos.
+    """The units of all rows, written down as the run's plan. published: unit ids with a shard; given_up: those with a
+    failure that is not tried again; known: video_key -> what another output's plan says of the video.
 
     Raises SettingsRefused, and OSError where nothing at all can be looked up.
     """
     earlier = read_plan_or_refuse(storage)
-    units, table = draft(rows, config, options, earlier, published, say, lambda table: _publish(storage, table), probed)
+
+    def save(table: pa.Table) -> None:
+        _publish(storage, table)
+
+    units, table = draft(rows, config, options, earlier, published, say, save, given_up=given_up, known=known)
     _publish(storage, table)
     return units
 
@@ -59,16 +66,19 @@ def draft(
     published: set[str],
     say: Callable[[str], None],
     save: Callable[[pa.Table], None] | None = None,
-    probed: pa.Table | None = None,
+    *,
+    given_up: Collection[str] = (),
+    known: Mapping[str, Probe] | None = None,
 ) -> tuple[list[Unit], pa.Table]:
     """(units of all rows, the table that holds them and those of the earlier plan). Writes nothing itself; save,
-    where given, gets the table so far now and then.
+    where given, gets the table so far now and then. given_up and known as `plan_run` has them.
 
     Raises SettingsRefused, and OSError where nothing at all can be looked up.
     """
     try:
         keep = None if save is None else lambda units: save(merge_plans(units, earlier, published))
-        units = look_up(rows, config, options, earlier, say, keep, probed)
+        probes = dict(known or {}) | known_probes(earlier, {*published, *given_up})
+        units = look_up(rows, config, options, probes, say, keep)
         units = keep_published(units, earlier, published, config)
         return units, merge_plans(units, earlier, published)
     except PlanError as error:
@@ -98,19 +108,17 @@ def look_up(
     rows: Sequence[VideoRow],
     config: RunConfig,
     options: Mapping,
-    earlier: pa.Table | None,
+    known: Mapping[str, Probe],
     say: Callable[[str], None],
     save: Callable[[list[Unit]], None] | None = None,
-    probed: pa.Table | None = None,
 ) -> list[Unit]:
-    """Looks at every source and mask, and into the videos that no plan knows yet. Writes nothing itself.
+    """Looks at every source and mask, and into the videos that are not known (by video_key). Writes nothing itself.
 
     save, where given, gets the units of all videos probed so far now and then: a planning that is killed after hours
     goes on where it was.
     """
     masks = {prompt.mask for row in rows for prompt in row.prompts if prompt.mask is not None}
     stats = _stat_all({row.video for row in rows} | masks, options)
-    known = known_probes(probed) | known_probes(earlier)
     probes: dict[str, Probe] = {}
     unknown = []
     for row in rows:
@@ -126,7 +134,19 @@ def look_up(
             save(make_plan(probed, stats, stats, config, probes))
             say(f"looked into {begin} of {len(unknown)} videos")
         probes |= probe_sources(unknown[begin : begin + PROBED_AT_A_TIME], options, say=say)
+    unread = [url for url in unknown if probes[url].error is not None]
+    if unread:
+        say(_unread(unread, len(unknown), probes[unread[0]].error))
     return make_plan(rows, stats, stats, config, probes)
+
+
+def _unread(urls: Sequence[str], tried: int, reason: str) -> str:
+    shown = public_url(urls[0])
+    example = reason if shown in reason else f"{shown}: {reason}"
+    return (
+        f"{len(urls)} of {tried} sources could not be looked into (such as {example}). Each is tried in one piece; a "
+        "later run looks into it again unless it has masks or a final failure by then"
+    )
 
 
 def _stat_all(urls: Iterable[str], options: Mapping) -> dict[str, SourceStat]:

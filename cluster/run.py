@@ -21,6 +21,7 @@ from cluster.finalise import delete_bank, finalise_failed, finalise_video, row_n
 from cluster.kept_manifest import keep_manifest
 from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
+from cluster.plan_table import known_probes
 from cluster.planning import plan_run, read_plan_or_refuse
 from cluster.progress import Progress, Standing
 from cluster.progress_file import ProgressFile
@@ -95,20 +96,25 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     storage = Storage(request.output, request.output_options)
     probe = storage.probe()
     say(probe.message)
-    probed = None
+    known = None
     if request.reuse:
         source = Storage(request.reuse, request.reuse_options)
         check_source(source, storage, config)  # before anything is written
-        probed = read_plan_or_refuse(source)
+        there = OutputState.of(source.list("masks"))
+        known = known_probes(read_plan_or_refuse(source), there.published)
     lock_config(storage, config)
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
-    units = plan_run(storage, rows, config, request.input_options, set(state.published), say, probed)
+    retry = to_retry(storage, state, request.retry_failed)
+    given_up = state.failed.keys() - retry.keys()
+    units = plan_run(
+        storage, rows, config, request.input_options, set(state.published), say, given_up=given_up, known=known
+    )
     keep_manifest(storage, rows)
     if request.reuse:
         found = reuse_shards(source, storage, units, config, state.published, say)
         say("\n".join((*found.notes, f"took over {found.shards} shard(s) of {found.videos} whole video(s)")))
         state = OutputState.of(name for table in TABLES for name in storage.list(table))
-    todo = sort_out(units, state, to_retry(storage, state, request.retry_failed))
+    todo = sort_out(units, state, retry)
     _catch_up(storage, todo, state, config, say)
     say(_describe(todo))
     outcome = Outcome(ExitCode.FAILED_VIDEOS if todo.failed else ExitCode.DONE, Tally(), 0.0)

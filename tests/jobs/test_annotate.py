@@ -190,6 +190,7 @@ def test_bad_videos_become_rows_and_the_others_finish(corpus: tuple[Path, Path],
     output = tmp_path / "out"
     done = annotate(mixed, output, checkpoint, *weights)
     assert done.returncode == 3, done.stderr
+    assert "1 of 2 sources could not be looked into" in done.stderr and "is a text file" in done.stderr
     failures = {row["video_id"]: row for row in table_rows(output, "failures")}
     assert {name: row["error_class"] for name, row in failures.items()} == {
         "text": "not-a-video",
@@ -205,6 +206,7 @@ def test_bad_videos_become_rows_and_the_others_finish(corpus: tuple[Path, Path],
     assert rows_hash(read_rows(output)) == rows_hash(mine)
     again = annotate(mixed, output, checkpoint, *weights, "--failed-videos-exit", "0")
     assert again.returncode == 0 and "0 to do" in again.stderr
+    assert "could not be looked into" not in again.stderr
     for row in output.glob("videos/*"):  # as if the driver had died before it wrote the failed videos' rows
         row.unlink()
     assert annotate(mixed, output, checkpoint, *weights).returncode == 3
