@@ -19,7 +19,10 @@ from made_corpus import (
 )
 from made_detectors import tiny_weights
 from made_processes import actors_below, descendants, kill
+from PIL import Image
 from pycocotools import mask as coco
+
+from jobs.annotate import manifest_rows, parser
 
 VIDEOS = 4
 
@@ -255,6 +258,21 @@ def test_bad_arguments_and_manifests_stop_before_anything_starts(corpus: tuple[P
     assert annotate(*corpus[:1], tmp_path / "out", wrong).returncode == 2
     assert annotate(*corpus[:1], tmp_path / "out", corpus[1], "--only", "nobody").returncode == 2
     assert annotate(*corpus[:1], tmp_path / "out", corpus[1], "--group-frames", "3").returncode == 2
+
+
+def test_a_mask_for_every_frame_is_said_to_be_no_prompt(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "masks" / "a").mkdir(parents=True)
+    (tmp_path / "a.mp4").touch()
+    for frame in range(9):
+        Image.new("L", (8, 8), 1).save(tmp_path / "masks" / "a" / f"{frame}.png")
+    command = ["--manifest", f"{tmp_path}/*.mp4", "--output", "x", "--prompt-masks", str(tmp_path / "masks")]
+    (row,) = manifest_rows(parser().parse_args(command))
+    assert len(row.prompts) == 1 and "taken as its true masks" in capsys.readouterr().err
+    (row,) = manifest_rows(parser().parse_args([*command, "--every-prompt-mask"]))
+    assert len(row.prompts) == 9 and not capsys.readouterr().err
+    with pytest.raises(ValueError, match="goes with --prompt-masks"):
+        manifest_rows(parser().parse_args([*command[:4], "--every-prompt-mask"]))
+    assert "more than 8 on consecutive frames" in " ".join(parser().format_help().split())
 
 
 def wait_for_first_shard(output: Path) -> None:
