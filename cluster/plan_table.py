@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
+from cluster.changed_videos import refusal
 from cluster.frames.probe import Probe
 from cluster.plan import Unit, video_units
 from cluster.stores.source import SourceStat
@@ -128,18 +129,14 @@ def merge_plans(units: Sequence[Unit], earlier: pa.Table | None, published: set[
     today = plan_table(units)
     if earlier is None:
         return today
-    current = {unit.row.video_id: unit.video_key for unit in units}
-    kept, changed = [], {}
+    current = {unit.row.video_id: unit for unit in units}
+    kept: list[dict] = []
+    changed: dict[str, tuple[Unit, dict]] = {}
     for record in earlier.to_pylist():
         if record["video_id"] not in current:
             kept.append(record)
-        elif record["video_key"] != current[record["video_id"]] and record["unit_id"] in published:
-            changed[record["video_id"]] = True
+        elif record["video_key"] != current[record["video_id"]].video_key and record["unit_id"] in published:
+            changed[record["video_id"]] = current[record["video_id"]], record
     if changed:
-        names = list(changed)
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise PlanError(
-            f"{len(names)} video(s) have published masks, but the file, its prompts or its manifest row changed "
-            f"since: {shown}. Use a new --output, or put them back as they were."
-        )
+        raise PlanError(refusal(list(changed.values())))
     return pa.concat_tables([today, pa.Table.from_pylist(kept, SCHEMA)])

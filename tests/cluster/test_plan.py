@@ -64,7 +64,7 @@ def test_appended_rows_extend_a_plan_and_changed_videos_are_refused_once_publish
     assert sorted(only["video_id"].to_pylist()) == ["a", "b"]
     changed = plan(replace(ROW, end=5))
     assert merge_plans(changed, first, set())["unit_id"].to_pylist() == [changed[0].unit_id]
-    with pytest.raises(PlanError, match="changed since: a"):
+    with pytest.raises(PlanError, match="a: its prompts, a prompt mask or its manifest row changed"):
         merge_plans(changed, first, set(first["unit_id"].to_pylist()))
 
 
