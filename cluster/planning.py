@@ -41,10 +41,10 @@ def plan_run(
     earlier = read_plan_or_refuse(storage)
 
     def save(table: pa.Table) -> None:
-        _publish(storage, table)
+        publish_plan(storage, table)
 
     units, table = draft(rows, config, options, earlier, published, say, save, given_up=given_up, known=known)
-    _publish(storage, table)
+    publish_plan(storage, table)
     return units
 
 
@@ -84,7 +84,8 @@ def draft(
         raise SettingsRefused(str(error)) from error
 
 
-def _publish(storage: Storage, table: pa.Table) -> None:
+def publish_plan(storage: Storage, table: pa.Table) -> None:
+    """Writes the plan in place of the one that is there. Raises OSError."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     storage.publish(PLAN_NAME, sink.getvalue().to_pybytes())

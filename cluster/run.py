@@ -21,6 +21,7 @@ from cluster.finalise import delete_bank, finalise_failed, finalise_video, row_n
 from cluster.kept_manifest import keep_manifest
 from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
+from cluster.missing_videos import forget_missing, say_missing
 from cluster.plan_table import known_probes
 from cluster.planning import plan_run, read_plan_or_refuse
 from cluster.progress import Progress, Standing
@@ -59,6 +60,7 @@ class RunRequest:
     job_seconds: float | None = None
     reuse: str | None = None  # an earlier output whose shards are taken over where their unit ids are the same
     reuse_options: dict = field(default_factory=dict, repr=False)
+    forget_missing: bool = False  # takes videos without masks that are not among the rows out of the plan
     retry_failed: str | None = None  # None = no, "" = all, otherwise one error class
     failed_videos_exit: int = int(ExitCode.FAILED_VIDEOS)
     ram_bytes: int = 1 << 30
@@ -109,7 +111,11 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     units = plan_run(
         storage, rows, config, request.input_options, set(state.published), say, given_up=given_up, known=known
     )
-    keep_manifest(storage, rows)
+    if request.forget_missing:
+        forget_missing(storage, rows, say)
+    else:
+        keep_manifest(storage, rows)
+        say_missing(storage, rows, state.published, say)
     if request.reuse:
         found = reuse_shards(source, storage, units, config, state.published, say)
         say("\n".join((*found.notes, f"took over {found.shards} shard(s) of {found.videos} whole video(s)")))

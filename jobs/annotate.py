@@ -77,6 +77,11 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         metavar="OUT",
         help="an earlier output: videos whose file, prompts and settings are the same are copied, not done again",
     )
+    work.add_argument(
+        "--forget-missing",
+        action="store_true",
+        help="take videos that are no longer in the manifest out of the plan, unless they have masks",
+    )
     work.add_argument("--retry-failed", nargs="?", const="", metavar="CLASS", help="try failed videos again")
     work.add_argument(
         "--drain-seconds", type=not_negative, default=30.0, help="after SIGTERM or Ctrl-C (default %(default)g)"
@@ -190,6 +195,7 @@ def main(argv: list[str] | None = None) -> int:
         job_seconds=args.job_hours * 3600 if args.job_hours else None,
         reuse=args.reuse,
         reuse_options=args.output_options if args.reuse_options is None else args.reuse_options,
+        forget_missing=args.forget_missing,
         retry_failed=args.retry_failed,
         failed_videos_exit=args.failed_videos_exit,
         ram_bytes=args.ram_mib << 20,
@@ -210,6 +216,8 @@ def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:
     url = args.manifest
     if args.every_prompt_mask and not args.prompt_masks:
         raise ValueError("--every-prompt-mask goes with --prompt-masks")
+    if args.forget_missing and (args.only or args.limit):
+        raise ValueError("--forget-missing needs the whole manifest: leave out --only and --limit")
     if file_name(public_url(url)).lower().endswith(MANIFEST_SUFFIXES):
         if args.prompt_masks or args.prompt_boxes:
             option = "--prompt-masks" if args.prompt_masks else "--prompt-boxes"

@@ -10,7 +10,7 @@ from PIL import Image
 from cluster.config_lock import SettingsRefused
 from cluster.plan import make_plan
 from cluster.plan_table import known_probes, merge_plans
-from cluster.planning import _publish, plan_run, read_plan
+from cluster.planning import plan_run, publish_plan, read_plan
 from cluster.source_stats import NOTHING, by_content, stat_all
 from cluster.stores.source import SourceStat
 from cluster.stores.storage import Storage
@@ -41,7 +41,7 @@ def by_times(storage: Storage, rows: list[VideoRow]) -> set[str]:
     """A plan as earlier versions wrote it."""
     stats = stat_all({row.video for row in rows} | {row.prompts[0].mask for row in rows}, {})
     units = make_plan(rows, stats, stats, CONFIG)
-    _publish(storage, merge_plans(units, None, set()))
+    publish_plan(storage, merge_plans(units, None, set()))
     return {unit.unit_id for unit in units}
 
 

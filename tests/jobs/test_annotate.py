@@ -275,6 +275,14 @@ def test_a_mask_for_every_frame_is_said_to_be_no_prompt(tmp_path: Path, capsys: 
     assert "more than 8 on consecutive frames" in " ".join(parser().format_help().split())
 
 
+def test_forgetting_needs_the_whole_manifest(corpus: tuple[Path, Path]):
+    command = ["--manifest", str(corpus[0]), "--output", "x", "--forget-missing"]
+    assert len(manifest_rows(parser().parse_args(command))) == VIDEOS
+    for less in (["--only", "v-0"], ["--limit", "1"]):
+        with pytest.raises(ValueError, match="--forget-missing needs the whole manifest"):
+            manifest_rows(parser().parse_args([*command, *less]))
+
+
 def wait_for_first_shard(output: Path) -> None:
     """At most two minutes; the assertions that follow say what was there."""
     deadline = time.monotonic() + 120
