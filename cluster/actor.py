@@ -40,9 +40,9 @@ class ActorSettings:
 
 @dataclass(frozen=True)
 class Ready:
-    """An actor that can work."""
+    """An actor that can work. place: its machine and, on a GPU, which one."""
 
-    host: str
+    place: str
     pid: int
     device: str
 
@@ -79,7 +79,7 @@ class AnnotateActor:
             input_options=settings.input_options,
             detectors=Detectors(settings.detectors, settings.device, self._scratch, settings.input_options),
         )
-        return Ready(socket.gethostname(), os.getpid(), settings.device)
+        return Ready(_place(), os.getpid(), settings.device)
 
     def annotate(self, units: tuple[Unit, ...]) -> tuple[UnitDone | UnitFailed, ...]:
         """The answers of the units, one after the other. An exception out of here means that the actor is broken."""
@@ -95,6 +95,13 @@ class AnnotateActor:
         if self._bench is not None:
             self._bench.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _place() -> str:
+    """Node ids tell machines apart that have one name, and nodes that share a machine."""
+    context = ray.get_runtime_context()
+    gpus = ", ".join(f"GPU {gpu}" for gpu in context.get_accelerator_ids().get("GPU", ()))
+    return f"{socket.gethostname()} (node {context.get_node_id()[:8]}{', ' if gpus else ''}{gpus})"
 
 
 def make_scratch() -> Path:

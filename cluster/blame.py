@@ -7,19 +7,16 @@ cause, a lost node and a preemption are no strikes, but are capped; three deaths
 no chance any more. (Two can be: where actors are killed at random and a unit waits long at one place, as its start on a
 busy machine, two of 105 random kills met there.)
 
-Errors of the environment (storage, permission, device) on several units in a row open the circuit breaker; the units
-they hit are not marked as failed, but tried again once another unit has shown that the environment works, and only a
-second such error there is the video's own.
+Units that the environment failed (storage, permission, device) are not marked as failed, but tried again once another
+unit has shown that the environment works, and only a second such error, at a place that works, is the video's own.
+Several in a row open the circuit breaker (`cluster/breaker.py`).
 """
 
 from dataclasses import dataclass, replace
 
-from cluster.failure import ENVIRONMENT_CLASSES
-
 STRIKES = 2
 LOSSES = 10
 DEATHS_AT_ONE_PLACE = 3
-BREAKER_UNITS = 3
 # The driver hears of an actor's place every quarter of a second once a unit is suspicious.
 PLACE_FRAMES = 3
 STRIKING = frozenset({"out-of-memory", "deadline"})  # causes of death that are strikes
@@ -79,25 +76,3 @@ class Record:
     def finished(self) -> bool:
         """Whether the video is given up."""
         return self.strikes >= STRIKES or self.losses >= LOSSES
-
-
-@dataclass(frozen=True)
-class Breaker:
-    """Counts outcomes in a row that are the environment's fault. worked: some unit has got through before."""
-
-    in_a_row: int = 0
-    worked: bool = False
-
-    def after(self, error_class: str | None) -> "Breaker":
-        """error_class of a finished unit, None where it succeeded. A bad video says that the environment works."""
-        fault = error_class in ENVIRONMENT_CLASSES
-        return Breaker(self.in_a_row + 1 if fault else 0, self.worked or not fault)
-
-    def open(self, units: int, at_work: int = 0) -> bool:
-        """Whether the run must stop. A run of fewer units than the threshold is judged by all of them.
-
-        at_work: how many actors have units. What has worked before is not given up for one moment's fault that meets
-        all of them at once.
-        """
-        threshold = max(BREAKER_UNITS, at_work + 1) if self.worked else BREAKER_UNITS
-        return self.in_a_row >= min(threshold, max(1, units))

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cluster.config_lock import AFTERWARDS, CONFIG_NAME, lock_config
 from cluster.finalise import VIDEO_KEY, finalise_video, row_name, shard_name
-from cluster.import_record import is_import
+from cluster.import_record import CLEANED, is_import
 from cluster.inspect.inspection import Unreadable, look, read_json, read_rows
 from cluster.inspect.shard_file import fetch_shard
 from cluster.kept_manifest import MANIFEST_NAME
@@ -48,7 +48,7 @@ class CleanRefused(ValueError):
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What came of it. skipped: videos that an earlier call had done."""
+    """What came of it. skipped: videos that an earlier call had done, and that are whole."""
 
     videos: int
     skipped: int
@@ -77,14 +77,16 @@ def clean_output(
     if not done:
         raise CleanRefused(f"{source.url} has no finished video. There is nothing to clean.")
     config = _lock(source, target, steps)
+    # Each time: rows may have been appended to the source since, or failed videos tried again.
     for name in KEPT:
-        if name in output.sizes and not target.exists(name):
+        if name in output.sizes:
             target.publish(name, source.read(name))
+    there = _whole_videos(target)
     skipped = before = after = 0
     for number, row in enumerate(done):
         if progress is not None:
             progress(row["video_id"], number, len(done))
-        if target.exists(row_name("videos", row["video_id"])):
+        if there.get(row["video_id"]) == [shard["unit_id"] for shard in row["shards"]]:
             skipped += 1
             continue
         before += row["mask_rows"]
@@ -103,7 +105,7 @@ def _lock(source: Storage, target: Storage, steps: Sequence[Step]) -> RunConfig 
         raise CleanRefused(f"{source.url} has no {CONFIG_NAME}: it was not begun by jobs.annotate.")
     text = AFTERWARDS + steps_text(steps)
     if is_import(record):
-        data = json.dumps(record | {"cleaned": [*record.get("cleaned", []), text]}, sort_keys=True).encode()
+        data = json.dumps(record | {CLEANED: [*record.get(CLEANED, []), text]}, sort_keys=True).encode()
         if not target.create(CONFIG_NAME, data) and target.read(CONFIG_NAME) != data:
             raise CleanRefused(f"{target.url} holds another output. Give --to a place that is empty.")
         return None
@@ -114,6 +116,26 @@ def _lock(source: Storage, target: Storage, steps: Sequence[Step]) -> RunConfig 
     config = replace(config, clean="; ".join(filter(None, (config.clean, text))))
     lock_config(target, config)
     return config
+
+
+def _whole_videos(target: Storage) -> dict[str, list[str]]:
+    """Video id -> unit ids of its shards, of the finished videos whose files are all there. Raises OSError.
+
+    A failed video's row is no reason to skip it: it may be done in the source by now.
+    """
+    sizes = target.list()
+    names = [name for name in sizes if name.startswith("videos/") and name.endswith(".parquet")]
+    found = {}
+    for _, rows in read_rows(target, names, videos_schema, ["video_id", "status", "shards"]):
+        if isinstance(rows, OSError):
+            raise rows
+        # A damaged row is made anew.
+        for row in rows if not isinstance(rows, Exception) else ():
+            shards = row["shards"] or ()
+            whole = all(sizes.get(shard_name(shard["unit_id"])) == shard["bytes"] for shard in shards)
+            if row["status"] != videos_schema.FAILED and whole and row_name("tracks", row["video_id"]) in sizes:
+                found[row["video_id"]] = [shard["unit_id"] for shard in shards]
+    return found
 
 
 def _clean_one(

@@ -31,6 +31,11 @@ class Worker:
     asked: ray.ObjectRef | None = None
 
     @property
+    def place(self) -> str:
+        """Where it runs, as `Ready` says; empty while that is not known."""
+        return self.ready.place if self.ready is not None else ""
+
+    @property
     def current(self) -> Unit | None:
         """The unit that it said it works on, if it is one of those it was given."""
         return next((unit for unit in self.units if unit.unit_id == self.beat.unit_id), None)

@@ -10,6 +10,7 @@ from ray import exceptions as errors
 
 from cluster.actor import Ready
 from cluster.blame import Place
+from cluster.breaker import BREAKER_UNITS
 from cluster.crew import Crew, Worker
 from cluster.deadline import Deadline
 from cluster.exit_codes import ExitCode
@@ -24,6 +25,8 @@ BEAT_SECONDS = 2.0
 CAPACITY_SECONDS = 10.0
 SPARSE_SECONDS = 20.0
 SPAWN_FAILURES = 3
+FIRST_SECONDS = 5.0
+START_SECONDS = 60.0
 SAME_MOMENT_SECONDS = 5.0
 CAP_SECONDS = 300.0
 SECOND_CHANCE_SECONDS = 5.0
@@ -31,12 +34,14 @@ SECOND_CHANCE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class DriverSettings:
-    """actors is the number wanted now, asked again and again as nodes come and go. Seconds; None = no limit."""
+    """actors is the number wanted now, asked again and again as nodes come and go. Seconds; None = no limit. began:
+    when the job did, of which planning is a part (time.monotonic()); None = now."""
 
     actors: Callable[[], int]
     drain_seconds: float = 30.0
     ready_seconds: float = 900.0
     job_seconds: float | None = None
+    began: float | None = None
     deadline: Deadline = Deadline()
 
 
@@ -62,6 +67,7 @@ class Driver:
         self._wanted = max(1, settings.actors())
         self._wanted_at = time.monotonic()
         self._started = time.monotonic()
+        self._job_began = self._started if settings.began is None else settings.began
         self._signal: int | None = None
         self._signals = 0
         self._signal_at = 0.0
@@ -90,6 +96,7 @@ class Driver:
                     self._spawn()
                     self._assign()
                 self._wait()
+                self._set_aside()
                 now = time.monotonic()
                 regular = now - last_beat >= BEAT_SECONDS
                 for worker in self.crew.busy:
@@ -202,9 +209,9 @@ class Driver:
             broken = False
             for unit, result in zip(units, answer, strict=False):
                 if isinstance(result, UnitDone):
-                    self.ledger.done(unit, result)
+                    self.ledger.done(unit, result, worker.place)
                 else:
-                    self.ledger.failed(unit, result, worker.name, self.crew.settings.device)
+                    self.ledger.failed(unit, result, worker.name, self.crew.settings.device, worker.place)
                     broken = broken or result.error_class in BROKEN_ACTOR_CLASSES
             if broken:
                 self.crew.let_go([worker])
@@ -255,7 +262,7 @@ class Driver:
         starting = self.crew.starting
         if starting and len(starting) == len(self.crew.workers) and all(now - w.started > allowed for w in starting):
             return self._break(f"no actor was ready within {allowed:g} s: has the cluster what they ask for?")
-        if self._signal is None and self.settings.job_seconds and now - self._started > self.settings.job_seconds:
+        if self._signal is None and self.settings.job_seconds and now - self._job_began > self.settings.job_seconds:
             self._drain(signal.SIGTERM, f"the job's time is over ({self.settings.job_seconds:g} s)")
         if self._signal is not None:
             if self._signals > 1 or not self.crew.busy or now - self._signal_at > self.settings.drain_seconds:
@@ -264,14 +271,31 @@ class Driver:
 
     def _is_broken(self) -> bool:
         """Whether the breaker is open and what was in flight has ended: a success among it closes the breaker."""
-        if not self.ledger.broken(len(self.crew.busy)):
+        now = time.monotonic()
+        # Those that were asked for at first and are not ready yet may still show that the environment works.
+        first = self._started + FIRST_SECONDS if now - self._started < START_SECONDS else 0.0
+        coming = [worker.name for worker in self.crew.starting if worker.started < first]
+        if not self.ledger.broken([*self._places_at_work(), *coming]):
             self._broken_at = None
             return False
-        now = time.monotonic()
         if self._broken_at is None:
             self._broken_at = now
             self._note(f"units fail for reasons outside the videos: waiting for the {len(self.crew.busy)} in flight")
         return not self.crew.busy or now - self._broken_at > self.settings.drain_seconds
+
+    def _places_at_work(self) -> list[str]:
+        return [worker.place for worker in self.crew.busy]
+
+    def _set_aside(self) -> None:
+        """Does without a machine or GPU that fails every unit while others work, for a while."""
+        place = self.ledger.suspect(self._places_at_work())
+        if place is not None:
+            self._note(
+                f"{place}: {BREAKER_UNITS} units in a row failed there for reasons outside the videos, while others "
+                "work: it gets no more for now. Look at that machine"
+            )
+            self.crew.let_go([worker for worker in self.crew.idle if worker.place == place])
+            self._limit(len(self.crew.workers))
 
     def _break(self, why: str) -> ExitCode:
         self._note(

@@ -10,18 +10,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rlemasklib import RLEMask
 
-from cluster.config_lock import CONFIG_NAME
+from cluster.config_lock import SettingsRefused
 from cluster.finalise import finalise_video, row_name, shard_name
 from cluster.frames.frame_times import FrameTimes
-from cluster.import_record import import_record
+from cluster.import_record import import_record, lock_import
 from cluster.plan import WHOLE
 from cluster.plan_table import SCHEMA as PLAN_SCHEMA
-from cluster.planning import PLAN_NAME
+from cluster.plan_table import PlanError
+from cluster.planning import PLAN_NAME, read_plan
 from cluster.shard import ShardWriter
 from cluster.shard_facts import mask_row
 from cluster.stores.storage import Storage
@@ -50,15 +52,17 @@ class Source:
 
 @dataclass
 class Import:
-    """One import into an output. sources: video id -> its source, None where it is not given. skipped: videos that an
-    earlier try had finished; scoreless: masks without a score, which get 1; unnamed: frames between the file's first
-    and last one on its grid for which it has no word.
+    """One import into an output. sources: video id -> its source, None where it is not given. options: what else
+    decides the rows, by name; one output holds one answer. skipped: videos that an earlier try had finished; scoreless:
+    masks without a score, which get 1; unnamed: frames between the file's first and last one on its grid for which it
+    has no word.
     """
 
     storage: Storage
     form: str
     source: str
     sources: Callable[[str], Source | None] = lambda _video_id: None
+    options: Mapping[str, Any] = field(default_factory=dict)
     videos: int = 0
     masks: int = 0
     skipped: int = 0
@@ -67,8 +71,11 @@ class Import:
     _units: dict[str, str] = field(default_factory=dict, repr=False)
 
     def begin(self, videos: Sequence[FoundVideo]) -> None:
-        """Claims the folder and writes the plan. Raises ConvertError: two videos of one id, or the folder is not empty
-        and not that of an import of the same files."""
+        """Claims the folder and writes the plan: these videos, and those that earlier calls chose.
+
+        Raises ConvertError: two videos of one id, or the folder is neither empty nor an import's. Raises
+        SettingsRefused: it was begun from other files or with other options, or its plan cannot be read.
+        """
         for video in videos:
             if video.video_id in self._units:
                 files = sorted({one.source for one in videos if one.video_id == video.video_id})
@@ -76,14 +83,11 @@ class Import:
                 raise ConvertError(f"{where}: two videos have the id {video.video_id!r}; choose with --files or --only")
             key = [self.form, self.source, video.video_id]
             self._units[video.video_id] = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
-        record = json.dumps(import_record(self.form, self.source)).encode()
-        if not self.storage.list():
-            self.storage.create(CONFIG_NAME, record)
-        if not self.storage.exists(CONFIG_NAME) or json.loads(self.storage.read(CONFIG_NAME)) != json.loads(record):
+        if not lock_import(self.storage, import_record(self.form, self.source, self.options)):
             raise ConvertError(f"{self.storage.url} is not empty, nor the same import begun earlier: give another --to")
         rows = [self._planned(number, video) for number, video in enumerate(videos, 1)]
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(rows, PLAN_SCHEMA), sink)
+        pq.write_table(pa.Table.from_pylist(rows + self._planned_earlier(), PLAN_SCHEMA), sink)
         self.storage.publish(PLAN_NAME, sink.getvalue().to_pybytes())
 
     def add(self, video: FoundVideo, scratch: Path, read: Callable[[int], None] | None = None) -> None:
@@ -214,6 +218,15 @@ class Import:
             settings_sha256=IMPORTED,
             imported_from=self.form,
         )
+
+    def _planned_earlier(self) -> list[dict]:
+        """The plan's rows of other videos than today's."""
+        try:
+            earlier = read_plan(self.storage)
+        except PlanError as error:
+            raise SettingsRefused(str(error)) from error
+        rows = [] if earlier is None else earlier.to_pylist()
+        return [row for row in rows if row["video_id"] not in self._units]
 
     def _planned(self, number: int, video: FoundVideo) -> dict:
         unit_id, frames = self._units[video.video_id], grid_of(video.frames)[2]

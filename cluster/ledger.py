@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cluster.blame import Breaker, Place, Record
+from cluster.blame import Place, Record
+from cluster.breaker import Breaker
 from cluster.deadline import Rate
 from cluster.failure import BANK, ENVIRONMENT_CLASSES, STRIKE_CLASSES, failure_row
 from cluster.finalise import bank_names, delete_bank, finalise_video, publish_failure, shard_name
@@ -76,9 +77,16 @@ class Ledger:
         """Predicted work that no actor has begun."""
         return self.queue.cost + sum(unit.cost for unit in self._undecided)
 
-    def broken(self, at_work: int) -> bool:
-        """Whether the circuit breaker is open. at_work: actors with units."""
+    def broken(self, at_work: Collection[str]) -> bool:
+        """Whether the circuit breaker is open. at_work: the place of every actor with units."""
         return self._breaker.open(self.total_units, at_work)
+
+    def suspect(self, at_work: Collection[str]) -> str | None:
+        """A place that fails every unit for reasons outside the videos while others work, named once."""
+        place = self._breaker.suspect(at_work)
+        if place is not None:
+            self._breaker = self._breaker.forget(place)
+        return place
 
     def second_chance(self) -> bool:
         """Puts the undecided units back, each once: where nothing else is left, nothing else can show whose fault it
@@ -93,8 +101,8 @@ class Ledger:
         """Whether one of them has cost an attempt before."""
         return any(self._record(unit).suspicious for unit in units)
 
-    def done(self, unit: Unit, answer: UnitDone) -> None:
-        """A unit's product is published."""
+    def done(self, unit: Unit, answer: UnitDone, place: str = "") -> None:
+        """A unit's product is published. place: where its actor runs."""
         tally = self.tally
         tally.units += 1
         tally.seconds += answer.seconds
@@ -108,7 +116,7 @@ class Ledger:
         if answer.published is not None and answer.published.outcome == "replaced":
             tally.replaced += 1
             self._say(f"{unit.row.video_id}: an earlier attempt had published other bytes; they are replaced")
-        self._judge(None)
+        self._judge(None, place)
         if unit.video_key in tally.failed:
             return
         self._measured.setdefault(unit.video_key, []).append(answer)
@@ -121,18 +129,20 @@ class Ledger:
             if not left:
                 self._video_done(unit, self._measured.pop(unit.video_key))
 
-    def failed(self, unit: Unit, answer: UnitFailed, actor: str, device: str) -> None:
-        """A unit failed in an orderly way."""
+    def failed(self, unit: Unit, answer: UnitFailed, actor: str, device: str, place: str = "") -> None:
+        """A unit failed in an orderly way. place: where its actor runs."""
         if unit.video_key in self.tally.failed or self._was_published(unit):
             return
         record = self._record(unit)
         facts = {"stage": answer.stage, "error_class": answer.error_class, "cause": answer.cause}
         facts |= {"message": answer.message, "frames_done": answer.frames_done, "actor": actor, "device": device}
-        worked_since = record.excused > 0  # it was put back because another unit got through
-        self._judge(answer.error_class)
-        if answer.error_class in ENVIRONMENT_CLASSES and not worked_since:
+        # It was put back because another unit got through, and here is where units get through.
+        own = record.excused > 0 and self._breaker.trusts(place)
+        self._judge(answer.error_class, place)
+        if answer.error_class in ENVIRONMENT_CLASSES and not own:
             self._undecided.append(unit)
-            self._say(f"{unit.row.video_id}: {answer.error_class}: {first_line(answer.message)}")
+            where = f" on {place}" if place else ""
+            self._say(f"{unit.row.video_id}: {answer.error_class}{where}: {first_line(answer.message)}")
         elif answer.error_class == BANK:
             self._after(unit, record.died("bank-lost", None), facts)
         elif answer.error_class in STRIKE_CLASSES:
@@ -238,9 +248,9 @@ class Ledger:
             if part.kind == BURN_IN:
                 delete_bank(self._storage, part.unit_id)
 
-    def _judge(self, error_class: str | None) -> None:
+    def _judge(self, error_class: str | None, place: str) -> None:
         """Tells the breaker; once the environment has shown that it works, the units it failed are tried again."""
-        self._breaker = self._breaker.after(error_class)
+        self._breaker = self._breaker.after(error_class, place)
         if not self._breaker.in_a_row and self._undecided:
             undecided, self._undecided = self._undecided, []
             for unit in undecided:

@@ -32,9 +32,12 @@ def plan_run(
     *,
     given_up: Collection[str] = (),
     known: Mapping[str, Probe] | None = None,
+    look_again: bool = True,
 ) -> list[Unit]:
     """The units of all rows, written down as the run's plan. published: unit ids with a shard; given_up: those with a
-    failure that is not tried again; known: video_key -> what another output's plan says of the video.
+    failure that is not tried again; known: video_key -> what another output's plan says of the video; look_again: at
+    videos that an earlier run could not look into, which is right only while no other driver works by that plan: such a
+    video may then be other units.
 
     Raises SettingsRefused, and OSError where nothing at all can be looked up.
     """
@@ -43,7 +46,8 @@ def plan_run(
     def save(table: pa.Table) -> None:
         publish_plan(storage, table)
 
-    units, table = draft(rows, config, options, earlier, published, say, save, given_up=given_up, known=known)
+    rest = {"given_up": given_up, "known": known, "look_again": look_again}
+    units, table = draft(rows, config, options, earlier, published, say, save, **rest)
     publish_plan(storage, table)
     return units
 
@@ -67,15 +71,19 @@ def draft(
     *,
     given_up: Collection[str] = (),
     known: Mapping[str, Probe] | None = None,
+    look_again: bool = True,
 ) -> tuple[list[Unit], pa.Table]:
     """(units of all rows, the table that holds them and those of the earlier plan). Writes nothing itself; save,
-    where given, gets the table so far now and then. given_up and known as `plan_run` has them.
+    where given, gets the table so far now and then. The rest is as `plan_run` has it.
 
     Raises SettingsRefused, and OSError where nothing at all can be looked up.
     """
     try:
         keep = None if save is None else lambda units: save(merge_plans(units, earlier, published))
-        probes = dict(known or {}) | known_probes(earlier, {*published, *given_up})
+        settled = {*published, *given_up}
+        if earlier is not None and not look_again:
+            settled |= set(earlier["unit_id"].to_pylist())
+        probes = dict(known or {}) | known_probes(earlier, settled)
         before = {} if earlier is None else dict(zip(*(earlier[name].to_pylist() for name in KEY_COLUMNS), strict=True))
         units = look_up(rows, config, options, probes, say, keep, before)
         units = keep_published(units, earlier, published, config)

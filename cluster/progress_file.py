@@ -1,11 +1,13 @@
 """`_run/progress.json`: where a run is, for whoever looks from outside. Written beside the work, never in its way."""
 
+import calendar
 import json
 import os
 import platform
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 from cluster.ledger import Tally
 from cluster.progress import Standing, seconds_left
@@ -13,6 +15,22 @@ from cluster.stores.storage import Storage
 
 PROGRESS_NAME = "_run/progress.json"
 EVERY_SECONDS = 10.0
+FRESH_SECONDS = 60.0  # storage and clocks may lag
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def other_driver(storage: Storage) -> str | None:
+    """Another process that has said within the last minute that it works on this output: "process 7 on host"."""
+    try:
+        record = json.loads(storage.read(PROGRESS_NAME))
+        heard = calendar.timegm(time.strptime(record["time"], TIME_FORMAT))
+        host, pid = record["host"], int(record["pid"])
+        at_work = record["state"] in ("running", "draining") and abs(time.time() - heard) < FRESH_SECONDS
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    here = host == platform.node()
+    gone = here and (pid == os.getpid() or (Path("/proc/self").exists() and not Path(f"/proc/{pid}").exists()))
+    return f"process {pid} on {host}" if at_work and not gone else None
 
 
 class ProgressFile:
@@ -49,7 +67,7 @@ class ProgressFile:
         seconds = time.monotonic() - self._started
         left = seconds_left(standing, seconds, self._first_work or 0.0)
         return {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "time": time.strftime(TIME_FORMAT, time.gmtime()),
             "state": state,
             "videos_done": standing.done,
             "videos_failed": standing.failed,

@@ -26,8 +26,12 @@ def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class ClusterRefused(ConnectionError):
+class ClusterRefused(OSError):
     """No Ray session: the message says in one line which cluster, why not, and what to do."""
+
+
+class ClusterAway(ClusterRefused, ConnectionError):
+    """Nothing answers or starts: perhaps later."""
 
 
 def choose_address(asked: str | None) -> str:
@@ -100,7 +104,7 @@ def _start_here(cpus: int, common: dict) -> None:
             ray.shutdown()
             if attempt == START_TRIES:
                 first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise ClusterRefused(f"Ray does not start on this machine: {first}") from error
+                raise ClusterAway(f"Ray does not start on this machine: {first}") from error
 
 
 def refusal(address: str, error: BaseException) -> str:
@@ -136,7 +140,7 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise ClusterRefused(
+        raise ClusterAway(
             f"no Ray cluster answers at {address} ({error}): is its head up, and is 6379 (or what `ray start --port` "
             "said) open to this machine?"
         ) from error

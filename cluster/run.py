@@ -25,7 +25,7 @@ from cluster.missing_videos import forget_missing, say_missing
 from cluster.plan_table import known_probes
 from cluster.planning import plan_run, read_plan_or_refuse
 from cluster.progress import Progress, Standing
-from cluster.progress_file import ProgressFile
+from cluster.progress_file import ProgressFile, other_driver
 from cluster.ray_session import connect
 from cluster.resume import TABLES, OutputState, Todo, sort_out
 from cluster.reuse import check_source, reuse_shards
@@ -98,6 +98,13 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     storage = Storage(request.output, request.output_options)
     probe = storage.probe()
     say(probe.message)
+    other = other_driver(storage)
+    if other is not None:
+        say(f"warning: {other} works on the same --output. No mask is lost or doubled by that, but work is done twice")
+        if request.forget_missing:
+            raise OSError(
+                f"--forget-missing has to wait until {other} has ended: it may work on what would be forgotten"
+            )
     known = None
     if request.reuse:
         source = Storage(request.reuse, request.reuse_options)
@@ -106,10 +113,18 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
         known = known_probes(read_plan_or_refuse(source), there.published)
     lock_config(storage, config)
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
-    retry = to_retry(storage, state, request.retry_failed)
+    retry = to_retry(storage, state, request.retry_failed, say)
     given_up = state.failed.keys() - retry.keys()
     units = plan_run(
-        storage, rows, config, request.input_options, set(state.published), say, given_up=given_up, known=known
+        storage,
+        rows,
+        config,
+        request.input_options,
+        set(state.published),
+        say,
+        given_up=given_up,
+        known=known,
+        look_again=other is None,
     )
     if request.forget_missing:
         forget_missing(storage, rows, say)
@@ -191,6 +206,7 @@ def _drive(begun: _Begun) -> Outcome:
             drain_seconds=drain,
             ready_seconds=request.ready_seconds,
             job_seconds=request.job_seconds,
+            began=begun.started,
             deadline=Deadline(stall_seconds=request.stall_seconds),
         )
         return _watched(begun, crew, settings)

@@ -13,6 +13,7 @@ WAIT_VARIABLE = "RAY_JOB_STOP_WAIT_TIME_S"
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 MARGIN_SECONDS = 2.0
 SHORTEST_SECONDS = 2.0
+LONGEST_SECONDS = 24 * 3600.0  # what is named where a drain has no limit
 
 
 def allowed_drain(asked: float, environment: Mapping[str, str]) -> tuple[float, str | None]:
@@ -41,7 +42,7 @@ def allowed_drain(asked: float, environment: Mapping[str, str]) -> tuple[float, 
 
 def submit_option(drain_seconds: float) -> str:
     """The option of `ray job submit` with which a drain of so many seconds is waited for."""
-    variables = {WAIT_VARIABLE: str(math.ceil(drain_seconds + MARGIN_SECONDS))}
+    variables = {WAIT_VARIABLE: str(math.ceil(min(drain_seconds, LONGEST_SECONDS) + MARGIN_SECONDS))}
     return f"--runtime-env-json '{json.dumps({'env_vars': variables})}'"
 
 

@@ -87,7 +87,9 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         "--drain-seconds", type=not_negative, default=30.0, help="after SIGTERM or Ctrl-C (default %(default)g)"
     )
     work.add_argument(
-        "--job-hours", type=positive_number, help="drain and stop after so long, exit code 143 (default: never)"
+        "--job-hours",
+        type=positive_number,
+        help="drain and stop so long after the command began, exit code 143 (default: never)",
     )
     work.add_argument(
         "--stall-seconds",
@@ -166,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
         config = run_config(args, name, sha256)
         check_ranges(rows, config)
     except (ValueError, OSError) as error:  # ManifestError and CheckpointError among them
-        return refuse(error, ExitCode.BAD_ARGUMENTS)
+        return refuse(error, _code(error))
     if not args.checkpoint:
         say("no --checkpoint given: using the bundled small network, which is far below the official weights")
     for note in notes:
@@ -208,7 +210,12 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsRefused as error:
         return refuse(error, ExitCode.SETTINGS_REFUSED)
     except OSError as error:
-        return refuse(error, ExitCode.BAD_ARGUMENTS)
+        return refuse(error, _code(error))
+
+
+def _code(error: ValueError | OSError) -> ExitCode:
+    """What cannot be reached now may be there later: after that a scheduler may try again, not after bad arguments."""
+    return ExitCode.CIRCUIT_BREAKER if isinstance(error, ConnectionError) else ExitCode.BAD_ARGUMENTS
 
 
 def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:

@@ -136,7 +136,7 @@ def evaluate(
             with explained(truth, "listed"):
                 found = protocol.find(place, known[video_id])
             if found is not None:
-                frames = read_masks(masks, video_id, masks_options)
+                frames = read_masks(masks, video_id, masks_options, row=known[video_id])
                 try:
                     evaluated.append(_video(known[video_id], found, frames, protocol, all_frames))
                 except NothingToScore as error:

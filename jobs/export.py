@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from cluster.exit_codes import ExitCode
 from cluster.frames.image_folder import SUFFIXES, natural_key
+from cluster.imported import IMPORTED
 from cluster.inspect.inspection import Unreadable, read_plan, side_by_side
-from cluster.stores.remote import connect, entry_name, list_folder
+from cluster.stores.remote import connect, entry_name, is_file, list_folder
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
 from jobs.arguments import options, positive, usual_processes
@@ -35,6 +36,7 @@ from schemas.convert.output import FinishedVideo, MasksOutput
 from schemas.convert.video import ConvertError
 from schemas.urls import public_url
 
+NAMELESS = frozenset({"sa-v", "stcnbuf"})  # formats that have no place for the names of images
 EPILOG = f"""
 What is where, and what a format does not hold:
 
@@ -109,6 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         # A LookupError shows its text in quotes.
         shown = ConvertError(error.args[0]) if isinstance(error, LookupError) else error
         return refuse(shown, ExitCode.BAD_ARGUMENTS)
+    _say_named_by_index(report["named_by_index"])
     print(json.dumps(report, indent=2) if args.json else _summary(report))
     return ExitCode.DONE
 
@@ -131,9 +134,10 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
     bar = tqdm(total=sum(video.masks for video in chosen), unit=" masks", desc="export", file=sys.stderr,
                disable=not sys.stderr.isatty())  # fmt: skip
     with bar, explained(args.masks, "read"):
-        videos = [
-            output.video(video, objects.get(video.video_id, ()), _images(video, args), bar.update) for video in chosen
-        ]
+        videos = []
+        for video in chosen:
+            images, unlisted = _images(video, args)
+            videos.append(output.video(video, objects.get(video.video_id, ()), images, bar.update, unlisted))
         places = form.places(videos)
         there = _there(target, places)
         if there and not (args.overwrite or args.skip_existing):
@@ -163,6 +167,7 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
         "bytes": size,
         "kept": skipped,
         "left_out": left_out,
+        "named_by_index": {video.video_id: video.unlisted for video in videos if video.unlisted is not None},
         "not_held": losses.line(),
     }
 
@@ -224,17 +229,29 @@ def read_categories(url: str) -> dict[str, int]:
         raise ConvertError(f"{public_url(url)} has no categories with id and name ({what})") from error
 
 
-def _images(video: FinishedVideo, args: argparse.Namespace) -> list[str] | None:
-    """Names of the images of the source in order; None where it is no folder of images, or is not at hand."""
-    if args.frame_names == "index" or not video.is_image_folder:
-        return None
+def _images(video: FinishedVideo, args: argparse.Namespace) -> tuple[list[str] | None, str | None]:
+    """(names of the images of the source in order, why they are not to be had); (None, None) where it is no folder of
+    images, or nobody asks for them."""
+    if args.frame_names == "index" or args.format in NAMELESS or not video.is_image_folder:
+        return None, None
+    codec = video.row["codec"]  # of a folder it is the suffix of its images
+    if codec is not None and f".{codec}" not in SUFFIXES:
+        return None, None
+    # An import has written down all names that do not follow from the index, and may be of anything.
+    imported = video.row["checkpoint_sha256"] == IMPORTED
     try:
-        fs, path = connect(video.url, args.input_options)
-        names = [entry_name(entry) for entry in list_folder(fs, path) if entry["type"] != "directory"]
-    except (OSError, ValueError):
-        return None  # it was there when it was annotated; the names are a kindness
+        with explained(video.url, "listed"):
+            fs, path = connect(video.url, args.input_options)
+            if is_file(fs, path):
+                return None, None  # a video that says no frame rate
+            names = [entry_name(entry) for entry in list_folder(fs, path) if entry["type"] != "directory"]
+    except (OSError, ValueError) as error:
+        return None, None if imported else str(error).rstrip(".")
     names = sorted((name for name in names if name.lower().endswith(SUFFIXES)), key=natural_key)
-    return names if names and len(names) == (video.row["frames_declared"] or video.row["frames_decoded"]) else None
+    count = video.row["frames_declared"] or video.row["frames_decoded"]
+    if names and len(names) == count:
+        return names, None
+    return None, None if imported else f"{video.url} holds {len(names)} images, and {count} when it was annotated"
 
 
 def _unfinished(args: argparse.Namespace, finished: set[str]) -> dict[str, str]:
@@ -283,6 +300,16 @@ def _tidy(target: Storage) -> None:
         for name in ("_run/tmp", "_run"):
             with suppress(OSError):  # somebody else's, or not there
                 (Path(target.url) / name).rmdir()
+
+
+def _say_named_by_index(why: Mapping[str, str]) -> None:
+    """why: video id -> why the names of its images are not to be had."""
+    if why:
+        video_id, reason = next(iter(why.items()))
+        say(
+            f"the frames of {len(why)} videos are named after their indices and not after their images, such as those "
+            f"of {video_id}: {reason}; see --input-options, or give --frame-names index if that is meant"
+        )
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@
 OUT gets masks, tracks and videos. What only a run knows is null there (working size, codec, hashes, timings, device,
 actor), times too unless --videos gives the sources; a mask without a score gets 1; the hashes of checkpoint and
 settings read "imported". jobs.verify checks it like any output; jobs.annotate refuses to go on in it. Stopped or
-killed, the same command continues. An empty mask becomes no row: not visible.
+killed, the same command continues; with another --only it adds these videos. Other options than those that OUT was
+begun with are refused where they decide what the rows are. An empty mask becomes no row: not visible.
 
 Files are data: a pickle is read without running anything in it.
 """
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from cluster.config_lock import SettingsRefused
 from cluster.exit_codes import ExitCode
 from cluster.frames.image_folder import SUFFIXES, natural_key
 from cluster.frames.video import VideoError, frame_times, probe_video
@@ -46,7 +48,8 @@ The formats:
 
 {described()}
 
-Exit codes: 0 done, 2 bad arguments, files that are not of the format or are damaged, or OUT is in the way.
+Exit codes: 0 done, 2 bad arguments, files that are not of the format or are damaged, or OUT is in the way,
+5 OUT was begun from other files or with other options (--first-frame, --stride, --frames, --files, --videos).
 """
 
 
@@ -91,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="stcn-import-", dir=args.scratch) as scratch:
             report = import_masks(args, Path(scratch))
+    except SettingsRefused as error:
+        return refuse(error, ExitCode.SETTINGS_REFUSED)
     except (OSError, ValueError, VideoError) as error:
         return refuse(error, ExitCode.BAD_ARGUMENTS)
     print(json.dumps(report, indent=2) if args.json else _summary(report))
@@ -114,7 +119,7 @@ def import_masks(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     storage = Storage(args.to, args.to_options)
     with explained(args.source, "read"):
         videos = _chosen(list(FORMATS[args.format].found(folder, settings)), args.only, shown)
-        made = Import(storage, args.format, shown, sources.source)
+        made = Import(storage, args.format, shown, sources.source, deciding(args))
         made.begin(videos)
         with tqdm(unit=" masks", desc="import", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
             for video in videos:
@@ -129,6 +134,12 @@ def import_masks(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "frames_without_word": made.unnamed,
         "without_source": [v.video_id for v in videos if args.videos and sources.source(v.video_id) is None],
     }
+
+
+def deciding(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that decide which rows come of the files: an output is begun and gone on with under the same ones."""
+    videos = None if args.videos is None else public_url(args.videos).rstrip("/")
+    return {name: getattr(args, name) for name in ("first_frame", "stride", "frames", "files")} | {"videos": videos}
 
 
 def read_labels(data: bytes, name: str, size: tuple[int, int] | None) -> np.ndarray:

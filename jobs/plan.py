@@ -82,7 +82,7 @@ def _units(args: argparse.Namespace, config: RunConfig, rows: Sequence) -> tuple
         check_config(storage, config)
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
     earlier = read_plan_or_refuse(storage)
-    retry = to_retry(storage, state, args.retry_failed)
+    retry = to_retry(storage, state, args.retry_failed, say)
     given_up = state.failed.keys() - retry.keys()
     units, _ = draft(rows, config, args.input_options, earlier, set(state.published), say, given_up=given_up)
     todo = sort_out(units, state, retry)

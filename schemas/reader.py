@@ -44,19 +44,25 @@ class MaskRow(NamedTuple):
 
 
 def read_masks(
-    out: str, video_id: str | None = None, options: Mapping[str, Any] | None = None, *, filesystem: Any = None
+    out: str,
+    video_id: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    filesystem: Any = None,
+    row: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[int, dict[int, np.ndarray]]]:
     """Yields (frame_index, {object_id: uint8 [H, W] of 0 and 1}) in frame order, of every frame with a mask.
 
     out is the output folder (any fsspec URL), options its storage options; with an fsspec `filesystem` of your own, out
     is a path in it. Frames on which nothing is visible are not yielded. video_id may be left out where `out` holds one
-    video. Works at any moment of a run: whole units only.
+    video. row is the video's row of `videos` (status, message, shards), for who reads many videos and has it: it
+    is not looked for then. Works at any moment of a run: whole units only.
 
     Raises FileNotFoundError where there are no shards, LookupError where the video is not there or has failed or
     cannot be chosen, ValueError for shards of another schema or major version, with a mask that lies twice, or with
     RLE counts that do not decode.
     """
-    return _decoded(open_masks(out, video_id, options, filesystem=filesystem))
+    return _decoded(open_masks(out, video_id, options, filesystem=filesystem, row=row))
 
 
 def _decoded(video: "VideoMasks") -> Iterator[tuple[int, dict[int, np.ndarray]]]:
@@ -72,27 +78,33 @@ def _decoded(video: "VideoMasks") -> Iterator[tuple[int, dict[int, np.ndarray]]]
 
 
 def open_masks(
-    out: str, video_id: str | None = None, options: Mapping[str, Any] | None = None, *, filesystem: Any = None
+    out: str,
+    video_id: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    filesystem: Any = None,
+    row: Mapping[str, Any] | None = None,
 ) -> "VideoMasks":
     """The rows of a video's masks, not decoded. Arguments and errors are those of `read_masks`."""
     fs, root = connected(out, options, filesystem)
     shown = public_url(out).rstrip("/")
-    names = _parquet_files(fs, f"{root}/masks")
-    if not names:
-        raise FileNotFoundError(f"{shown}/masks holds no Parquet files: give the --output of an annotate run")
-    finished = _finished(fs, root, video_id)
     if video_id is None:
-        shards = [_Shard(fs, name, _shown(shown, name)) for name in names]
-        failed = {name for name, row in finished.items() if row["status"] == videos.FAILED}
+        shards = [_Shard(fs, name, _shown(shown, name)) for name in _listed(fs, root, shown)]
+        failed = {name for name, row in _finished(fs, root, None).items() if row["status"] == videos.FAILED}
         found = sorted(set().union(*(shard.video_ids() for shard in shards)) - failed)
         if len(found) != 1:
             some = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
             raise LookupError(f"{shown} holds masks of {len(found)} videos ({some}): say which with video_id")
         return VideoMasks(shards, found[0], shown)
-    row = finished.get(video_id)
+    row = _finished(fs, root, video_id).get(video_id) if row is None else row
     if row is not None and row["status"] == videos.FAILED:
         raise LookupError(f"{video_id!r} in {shown} failed: {row['message']}")
-    shards = [_Shard(fs, name, _shown(shown, name)) for name in _names_of(fs, root, names, video_id, row)]
+    if row is not None and row.get("shards"):
+        # Their folder is not listed: with many videos on an object store that would be most of the work.
+        names = [f"{root}/masks/{shard['unit_id']}.parquet" for shard in row["shards"]]
+    else:
+        names = _planned(fs, root, _listed(fs, root, shown), video_id)
+    shards = [_Shard(fs, name, _shown(shown, name)) for name in names]
     if row is None and not any(video_id in shard.video_ids() for shard in shards):
         raise LookupError(f"{shown} holds no masks of {video_id!r}")
     return VideoMasks(shards, video_id, shown)
@@ -254,10 +266,16 @@ def _range(footer: pq.FileMetaData, group: int, column: str) -> tuple[Any, Any]:
     return statistics.min, statistics.max
 
 
-def _names_of(fs: Any, root: str, names: list[str], video_id: str, row: Mapping[str, Any] | None) -> list[str]:
-    """The files that the video's row, or else the plan, names for it: saves reading every footer."""
-    if row is not None and row["shards"]:
-        return [f"{root}/masks/{shard['unit_id']}.parquet" for shard in row["shards"]]
+def _listed(fs: Any, root: str, shown: str) -> list[str]:
+    """All shards. Raises FileNotFoundError where there are none."""
+    names = _parquet_files(fs, f"{root}/masks")
+    if not names:
+        raise FileNotFoundError(f"{shown}/masks holds no Parquet files: give the --output of an annotate run")
+    return names
+
+
+def _planned(fs: Any, root: str, names: list[str], video_id: str) -> list[str]:
+    """Those of the files that the plan names for the video: saves reading every footer."""
     try:
         with fs.open(f"{root}/_run/plan.parquet", "rb") as file:
             plan = read_table(file, ["unit_id", "video_id"])

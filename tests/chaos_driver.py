@@ -1,10 +1,12 @@
 """The annotate run of the chaos test, as a process of its own: everything real but the network, and some videos cursed.
 
-    python tests/chaos_driver.py MANIFEST OUTPUT ADDRESS MARKS [--curses] [--actors N] [--storage-options JSON]
+    python tests/chaos_driver.py MANIFEST OUTPUT ADDRESS MARKS [--curses] [--bad-node ID] [--actors N]
+                                 [--storage-options JSON]
 
 With --curses, videos whose id begins so do real harm to the process that works on them: `segv-decoder` kills the
 decoder by SIGSEGV, `stop-decoder` stops it for good, `segv-actor` kills the actor by SIGSEGV, `gil` holds the
-interpreter's lock for good, `torn` kills the actor (once) while it publishes, `late` (once) right after.
+interpreter's lock for good, `torn` kills the actor (once) while it publishes, `late` (once) right after. On the node
+--bad-node nothing works, as with a full scratch disk.
 """
 
 import argparse
@@ -18,8 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import ray
 
 import cluster.run
+from cluster.failure import WorkerError
 from cluster.run import RunRequest, run
 from cluster.stand_in import StandInSegmenter, StandInSegmenters
 from cluster.stores.source import read_source
@@ -89,6 +93,19 @@ class CursedSegmenters(StandInSegmenters):
         )
 
 
+class BadNodeSegmenters(StandInSegmenters):
+    """Fails every unit on one node."""
+
+    def __init__(self, seconds_per_frame: float, node: str) -> None:
+        super().__init__(seconds_per_frame)
+        self._node = node
+
+    def begin(self, settings, prompts, video) -> StandInSegmenter:
+        if ray.get_runtime_context().get_node_id() == self._node:
+            raise WorkerError("the scratch folder cannot be used: no space left on device")
+        return super().begin(settings, prompts, video)
+
+
 class TornStorage(Storage):
     """Kills its process while it publishes the shards of some videos, the first time."""
 
@@ -121,11 +138,14 @@ def main() -> int:
     p.add_argument("address")
     p.add_argument("marks", help="folder in which it is noted what was begun and what was done once")
     p.add_argument("--curses", action="store_true")
+    p.add_argument("--bad-node", metavar="ID")
     p.add_argument("--actors", type=int, default=4)
     p.add_argument("--seconds-per-frame", type=float, default=0.004)
     p.add_argument("--storage-options", type=json.loads, default={})
     args = p.parse_args()
     segmenters = StandInSegmenters(args.seconds_per_frame)
+    if args.bad_node:
+        segmenters = BadNodeSegmenters(args.seconds_per_frame, args.bad_node)
     if args.curses:
         segmenters = CursedSegmenters(args.seconds_per_frame, args.marks)
         cluster.run.Storage = TornStorage

@@ -176,10 +176,13 @@ def made_row(video: MadeVideo, position: int, object_id: int) -> dict:
     }  # fmt: skip
 
 
-def write_failure(storage: Storage, video: MadeVideo, kind: str = "final", error_class: str = "decode") -> None:
+def write_failure(
+    storage: Storage, video: MadeVideo, kind: str = "final", error_class: str = "decode", attempt: int = 1
+) -> None:
     """An attempt at the video's first unit that failed; final: the video failed."""
     row = {
-        "unit_id": video.units()[0][0], "video_id": video.video_id, "video": f"/in/{video.video_id}.mp4", "attempt": 1,
+        "unit_id": video.units()[0][0], "video_id": video.video_id, "video": f"/in/{video.video_id}.mp4",
+        "attempt": attempt,
         "terminal": kind == "final", "stage": "final", "error_class": error_class, "cause": "exception",
         "message": f"/in/{video.video_id}.mp4: does not decode", "frames_done": 3,
         "host": None, "actor": "actor-0", "device": None,

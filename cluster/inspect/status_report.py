@@ -22,13 +22,12 @@ from cluster.inspect.inspection import (
 from cluster.inspect.remedy import remedy
 from cluster.plan import BURN_IN
 from cluster.progress import duration
-from cluster.progress_file import PROGRESS_NAME
+from cluster.progress_file import FRESH_SECONDS, PROGRESS_NAME
 from cluster.stores.storage import Storage
 from cluster.summary import SUMMARY_NAME
 from schemas import failures as failures_schema
 from schemas import videos as videos_schema
 
-FRESH_SECONDS = 60.0  # a run writes its progress every ten seconds; storage and clocks may lag
 MOST_FAILURES = 2000  # so that a look at a run gone wrong stays a look
 
 
@@ -125,7 +124,9 @@ def read_status(storage: Storage, now: datetime.datetime | None = None) -> Statu
     else:
         facts = _from_plan(output.plan, products, terminal)
         failed = facts.pop("failed_units")
-        failures = _failure_kinds(storage, [attempts[unit_id][-1][2] for unit_id in failed], notes)
+        # A later attempt may be that of a run that tried again and was killed: its row is no final one.
+        last = [[name for _, kind, name in attempts[unit_id] if kind == "final"][-1] for unit_id in failed]
+        failures = _failure_kinds(storage, last, notes)
     heard = _time(progress.get("time"))
     age = None if heard is None else max(0.0, (now - heard).total_seconds())
     running = age is not None and age <= FRESH_SECONDS and progress.get("state") in ("running", "draining")
@@ -149,9 +150,10 @@ def read_status(storage: Storage, now: datetime.datetime | None = None) -> Statu
 def _state(progress: Mapping, summary: Mapping, running: bool, facts: Mapping, begun: bool) -> str:
     if running:
         return progress["state"]
-    if facts["left"] == 0:
-        return "done"
     said = progress.get("state") or summary.get("state")
+    # With failed videos it may be a run that tried these again and was killed.
+    if facts["left"] == 0 and not (facts["failed"] and said in ("running", "draining")):
+        return "done"
     # A driver that was killed leaves "running" behind for ever.
     if said in ("running", "draining"):
         return "stopped"

@@ -34,7 +34,7 @@ INSTALL = {
 
 @contextmanager
 def explained(url: str, action: str) -> Iterator[None]:
-    """Raises errors of the block as FileNotFoundError, PermissionError or OSError that say what to do.
+    """Raises errors of the block as FileNotFoundError, PermissionError, ConnectionError or OSError that say what to do.
 
     action completes "cannot be ...": "read", "written", "listed". Errors of the program itself pass unchanged.
     """
@@ -133,7 +133,7 @@ def _judge(error: BaseException, url: str) -> tuple[type[OSError], str, str]:
         or "Connection" in name
     ):
         return (
-            OSError,
+            ConnectionError,
             "the storage cannot be reached",
             "Check the endpoint (AWS_ENDPOINT_URL or endpoint_url) and network",
         )

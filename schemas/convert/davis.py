@@ -75,9 +75,15 @@ def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) 
 
 
 def _wanted(video: OutVideo, settings: ExportSettings) -> set[str] | None:
-    """Stems of the frames to write; None for all. Raises ConvertError where the video has no such frame."""
+    """Stems of the frames to write; None for all. Raises ConvertError where the video has no such frame, or its frames
+    go by their indices because the names of their images cannot be had."""
     if settings.only_frames is None:
         return None
+    if video.unlisted is not None:
+        raise ConvertError(
+            f"--meta names frames after their images, and those of {video.video_id} are not known: {video.unlisted}; "
+            "make them readable (see --input-options), or give --frame-names index if they are numbered from 0"
+        )
     wanted = set(settings.only_frames.get(video.video_id, ()))
     missing = sorted(wanted.difference(stem_of(name) for name in video.image_names()))
     if missing:

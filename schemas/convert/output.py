@@ -76,14 +76,16 @@ class MasksOutput:
         objects: Sequence[Track],
         images: Sequence[str] | None = None,
         read: Callable[[int], None] | None = None,
+        unlisted: str | None = None,
     ) -> OutVideo:
         """A finished video, ready for a format. images: the names of its source's images in order, where it is an
-        image folder; otherwise those that an import recorded. read is called with the number of rows that were read.
+        image folder; otherwise those that an import recorded. unlisted: why there are none although it is one. read is
+        called with the number of rows that were read.
         """
         row = video.row
         count, first, stride = row["frames_annotated"], row["first_frame"] or 0, row["stride"] or 1
         frames = range(first, first + count * stride, stride)
-        masks = open_masks(self._out, video.video_id, self._options)
+        masks = open_masks(self._out, video.video_id, self._options, row=row)
         names = sources = None
         if images is not None and (not frames or frames[-1] < len(images)):
             names, sources = [images[frame] for frame in frames], list(images)
@@ -116,6 +118,7 @@ class MasksOutput:
             tracks=tuple(objects),
             rows=rows,
             track=track,
+            unlisted=unlisted if names is None else None,
         )
 
     def _recorded(self, unit_id: str, count: int) -> tuple[list[str] | None, list[str] | None]:
@@ -123,6 +126,8 @@ class MasksOutput:
         try:
             with self._fs.open(f"{self._root}/{name}", "rb") as file:
                 metadata = pq.read_metadata(file).metadata or {}
+        except FileNotFoundError as error:
+            raise ConvertError(f"{self.shown}/{name} is lost: see python -m jobs.verify") from error
         except pa.ArrowException as error:
             raise ConvertError(f"{self.shown}/{name} is damaged ({error}): see python -m jobs.verify") from error
         if IMAGES_KEY not in metadata:

@@ -33,8 +33,9 @@ class OutVideo:
     """A finished video of an output, on its way into a format.
 
     frames: indices of the annotated frames in the source; names: file names of their images, None where the source is
-    no image folder (or not to be had). source_frames: frames of the source, None: not known. Each call of `rows` and
-    `track` reads the masks anew: rows yields (frame, rows in order of object ids) of frames with a mask, in order.
+    no image folder (or not to be had). unlisted: why the names of an image folder are not to be had, None where they
+    are known or there are none. source_frames: frames of the source, None: not known. Each call of `rows` and `track`
+    reads the masks anew: rows yields (frame, rows in order of object ids) of frames with a mask, in order.
     """
 
     video_id: str
@@ -49,6 +50,7 @@ class OutVideo:
     tracks: tuple[Track, ...]
     rows: Callable[[], Iterator[tuple[int, list[MaskRow]]]] = field(repr=False)
     track: Callable[[int], Iterator[MaskRow]] = field(repr=False)
+    unlisted: str | None = None
 
     def image_name(self, position: int) -> str:
         """File name of the image of the position-th annotated frame; after its index where there is no image."""

@@ -89,6 +89,22 @@ def test_nothing_is_lost_or_doubled(corpus: tuple[Path, Path], nodes: Nodes, und
 
 
 @pytest.mark.timeout(300)
+def test_a_node_that_fails_everything_is_set_aside(
+    corpus: tuple[Path, Path], nodes: Nodes, undisturbed: str, tmp_path: Path
+):
+    """The others go on, it is named, and no video is blamed for it."""
+    output, bad = tmp_path / "out", nodes.workers[-1].node_id
+    more = ("--bad-node", bad, "--seconds-per-frame", "0.01")
+    driver = start_driver(corpus[0], str(output), nodes, tmp_path / "marks", *more)
+    code = driver.wait(200)
+    said = (tmp_path / "marks.log").read_text()
+    assert code == 0, said
+    assert rows_hash(read_rows(output)) == undisturbed and not list(output.glob("failures/*")), said
+    assert f"(node {bad[:8]}, GPU " in said and "it gets no more for now" in said, said
+    assert "going on with" in said and "no space left on device" in said, said
+
+
+@pytest.mark.timeout(300)
 def test_the_same_on_object_storage(
     corpus: tuple[Path, Path], nodes: Nodes, undisturbed: str, tmp_path: Path, bucket: s3fs.S3FileSystem
 ):

@@ -72,7 +72,7 @@ def test_environment_failures_are_tried_again_after_a_success_and_then_count(tmp
     ledger, _ = make_ledger(tmp_path)
     first, second = take(ledger), take(ledger)
     ledger.failed(first, failed(first, "storage"), "actor-1", "cpu")
-    assert ledger.undecided == 1 and not ledger.broken(0) and not rows(tmp_path, "failures")
+    assert ledger.undecided == 1 and not ledger.broken([]) and not rows(tmp_path, "failures")
     ledger.done(second, done(second))
     assert ledger.undecided == 0 and len(ledger.queue) == 3
     again = take(ledger)
@@ -81,15 +81,30 @@ def test_environment_failures_are_tried_again_after_a_success_and_then_count(tmp
     assert rows(tmp_path, "failures")[0]["terminal"] and list(ledger.tally.failed.values())[0][0] == "storage"
 
 
+def test_a_video_is_not_blamed_for_a_machine_that_fails_everything(tmp_path: Path):
+    ledger, _ = make_ledger(tmp_path)
+    first, second, third = take(ledger), take(ledger), take(ledger)
+    ledger.failed(first, failed(first, "worker"), "actor-1", "cpu", "bad")
+    ledger.done(second, done(second), "good")
+    again = take(ledger)
+    assert again is first
+    ledger.failed(again, failed(again, "worker"), "actor-4", "cpu", "bad")
+    assert ledger.undecided == 1 and not rows(tmp_path, "failures")
+    ledger.done(third, done(third), "good")
+    again = take(ledger)
+    ledger.failed(again, failed(again, "worker"), "actor-2", "cpu", "good")  # where others get through
+    assert list(ledger.tally.failed.values())[0][0] == "worker"
+
+
 def test_the_breaker_opens_also_after_successes_and_marks_nothing(tmp_path: Path):
     ledger, _ = make_ledger(tmp_path, 6)
     unit = take(ledger)
     ledger.done(unit, done(unit))
     for _ in range(3):
-        assert not ledger.broken(1)
+        assert not ledger.broken([""])
         unit = take(ledger)
         ledger.failed(unit, failed(unit, "permission"), "actor-1", "cpu")
-    assert ledger.broken(1) and ledger.undecided == 3 and not ledger.tally.failed and not rows(tmp_path, "failures")
+    assert ledger.broken([""]) and ledger.undecided == 3 and not ledger.tally.failed and not rows(tmp_path, "failures")
 
 
 def test_deaths_and_lost_nodes(tmp_path: Path):
@@ -179,7 +194,7 @@ def test_a_failure_that_cannot_be_written_leaves_the_unit_undecided(tmp_path: Pa
 
     monkeypatch.setattr(Storage, "publish", refuse)
     ledger.died([unit], "out-of-memory", None, **death())
-    assert ledger.undecided == 1 and len(ledger.queue) == 0 and ledger.broken(0)
+    assert ledger.undecided == 1 and len(ledger.queue) == 0 and ledger.broken([])
     assert "disk full" in said[-1]
 
 
@@ -211,7 +226,7 @@ def test_one_moments_fault_of_many_actors_does_not_open_the_breaker(tmp_path: Pa
     for _ in range(8):
         unit = take(ledger)
         ledger.failed(unit, failed(unit, "storage"), "actor-1", "cpu")
-    assert not ledger.broken(at_work=8) and ledger.broken(at_work=2)
+    assert not ledger.broken([""] * 8) and ledger.broken([""] * 2)
 
 
 def test_published_masks_are_done_whatever_breaks_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

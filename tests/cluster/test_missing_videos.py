@@ -1,11 +1,12 @@
 """Videos that a command no longer names: said, and forgotten on demand without touching any masks."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_output import CONFIG, VIDEOS, MadeVideo, write_failure, write_output, write_shard
+from made_output import CONFIG, VIDEOS, MadeVideo, write_failure, write_output, write_progress, write_shard
 from made_runs import run_here
 from made_videos import write_video
 
@@ -15,6 +16,7 @@ from cluster.inspect.verification import verify
 from cluster.kept_manifest import keep_manifest, kept_rows
 from cluster.missing_videos import Missing, describe, forget_missing, missing_videos
 from cluster.planning import plan_run, read_plan
+from cluster.progress_file import PROGRESS_NAME, TIME_FORMAT
 from cluster.run import RunRequest, run
 from cluster.stand_in import StandInSegmenters
 from cluster.stores.storage import Storage
@@ -150,6 +152,12 @@ def test_a_run_says_what_it_does_not_name_and_forgets_it_when_asked(tmp_path: Pa
     code, said = again()
     assert code == 0 and "1 videos of the plan are not named by this command (such as 'c')" in said
     assert read_status(Storage(str(tmp_path / "out"))).left == 1
+    out = Storage(str(tmp_path / "out"))
+    write_progress(out, time=time.strftime(TIME_FORMAT, time.gmtime()), host="elsewhere", pid=1)
+    with pytest.raises(OSError, match="has to wait until process 1 on elsewhere has ended"):
+        again(forget_missing=True)
+    assert read_status(out).left == 1
+    out.delete(PROGRESS_NAME)
     code, said = again(forget_missing=True)
     assert code == 0 and "1 videos without masks that are not in the manifest were taken out" in said
     assert "not named" not in said and "not named" not in again()[1]

@@ -87,6 +87,13 @@ def test_a_moments_fault_leaves_a_long_video_in_one_piece_for_one_run_only(tmp_p
     assert len(plan_run(storage, rows, CONFIG, {}, set(), print)) == 21 and blip.asked == 2
 
 
+def test_beside_another_driver_the_plan_stays_as_it_is(tmp_path: Path, blip: Blip):
+    rows, storage = rows_of(tmp_path, 1), Storage(str(tmp_path / "out"))
+    whole = plan_run(storage, rows, CONFIG, {}, set(), print)
+    blip.broken = False
+    assert plan_run(storage, rows, CONFIG, {}, set(), print, look_again=False) == whole and blip.asked == 1
+
+
 def test_what_is_published_or_given_up_in_one_piece_stays_so(tmp_path: Path, blip: Blip):
     rows, storage = rows_of(tmp_path, 2), Storage(str(tmp_path / "out"))
     published, failed = (unit.unit_id for unit in plan_run(storage, rows, CONFIG, {}, set(), print))

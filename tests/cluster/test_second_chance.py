@@ -31,4 +31,7 @@ def output(tmp_path):
 )
 def test_all_or_one_class_and_a_damaged_row_only_with_all(output, asked, expected):
     storage, state = output
-    assert sorted(unit_id[0] for unit_id in to_retry(storage, state, asked)) == list(expected)
+    said = []
+    assert sorted(unit_id[0] for unit_id in to_retry(storage, state, asked, said.append)) == list(expected)
+    there = "decoder-crash (1), not-a-video (1), unreadable-failure-row (1)"
+    assert said == ([f"--retry-failed stall: no failed video has this class; there are: {there}"] * (asked == "stall"))

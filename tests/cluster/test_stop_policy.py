@@ -1,6 +1,7 @@
 """The time to drain, from environments as Ray 2.60 gave them to a job's entrypoint."""
 
 import json
+import math
 
 import pytest
 
@@ -37,6 +38,11 @@ def test_the_option_in_the_warning_is_enough():
         _, warning = allowed_drain(asked, {**JOB, WAIT_VARIABLE: "0"})
         given = json.loads(warning.split("--runtime-env-json ")[1].strip("'"))["env_vars"]
         assert allowed_drain(asked, {**JOB, **given}) == (asked, None)
+
+
+def test_a_drain_without_a_limit_names_a_day():
+    left, warning = allowed_drain(math.inf, JOB)
+    assert left < 60 and "86402" in warning
 
 
 def test_a_wait_time_that_ray_cannot_read_counts_as_none():

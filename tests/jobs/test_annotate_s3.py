@@ -50,3 +50,12 @@ def test_an_unreachable_bucket_is_refused_with_its_name(endpoint: str, tmp_path:
     manifest, checkpoint = write_corpus(tmp_path, videos=1), write_checkpoint(tmp_path)
     done = annotate(manifest, "s3://no-such-bucket/out", checkpoint, AWS_ENDPOINT_URL=endpoint)
     assert done.returncode == 2 and "no-such-bucket" in done.stderr
+
+
+def test_storage_that_does_not_answer_may_be_tried_again(endpoint: str, tmp_path: Path):
+    """No argument is wrong, and nothing is begun."""
+    manifest, checkpoint = write_corpus(tmp_path, videos=1), write_checkpoint(tmp_path)
+    for output, more in (("s3://bucket/out", ()), (tmp_path / "out", ("--address", "127.0.0.1:9"))):
+        done = annotate(manifest, output, checkpoint, *more, AWS_ENDPOINT_URL="http://127.0.0.1:9")
+        assert done.returncode == 4, done.stderr
+        assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr

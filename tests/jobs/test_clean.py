@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from made_output import VIDEOS, MadeVideo, write_failure, write_output, write_plan
+from made_output import VIDEOS, MadeVideo, write_failure, write_output, write_plan, write_video
 
+from cluster.finalise import row_name
 from cluster.stores.storage import Storage
 from jobs.annotate import main as annotate
 from jobs.clean import main as clean
+from jobs.status import main as status
 from jobs.verify import main as verify
 from schemas import read_masks
 
@@ -112,6 +114,58 @@ def test_failures_come_along(tmp_path: Path) -> None:
     assert clean([str(tmp_path / "out"), "--to", str(tmp_path / "to"), "--clean", "holes=4"]) == 0
     states = {row["video_id"]: row["status"] for row in videos(Storage(str(tmp_path / "to")))}
     assert states["bad"] == "failed" and len(states) == 4
+
+
+def test_a_video_that_failed_and_is_done_now_is_cleaned(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    failed, to = MadeVideo("bad"), tmp_path / "to"
+    storage = write_output(tmp_path / "out", [*VIDEOS, failed], unfinished=["bad"])
+    write_failure(storage, failed)
+    command = [str(tmp_path / "out"), "--to", str(to), "--clean", "close", "--json"]
+    assert clean(command) == 0 and json.loads(capsys.readouterr().out)["failed_videos"] == 1
+    write_video(storage, failed)  # as --retry-failed leaves it: the rows of failures stay
+    assert clean(command) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["videos"], done["skipped"], done["failed_videos"]) == (1, 3, 0)
+    assert {row["video_id"]: row["status"] for row in videos(Storage(str(to)))}["bad"] == "done"
+    assert masks_of(to, "bad").keys() == masks_of(tmp_path / "out", "bad").keys()
+    assert_done(to, 4, capsys)
+
+
+def test_rows_appended_to_the_source_are_in_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out, to = tmp_path / "out", tmp_path / "to"
+    storage = write_output(out, VIDEOS[:1])
+    kept = ("_run/manifest.jsonl", "_run/summary.json")
+    for name in kept:
+        storage.publish(name, b"{}")
+    assert clean([str(out), "--to", str(to), "--clean", "close"]) == 0
+    write_output(out)
+    for name in kept:
+        storage.publish(name, b'{"state": "done"}')
+    assert clean([str(out), "--to", str(to), "--clean", "close"]) == 0
+    assert all((to / name).read_bytes() == (out / name).read_bytes() for name in (*kept, "_run/plan.parquet"))
+    assert_done(to, 3, capsys)
+
+
+@pytest.mark.parametrize("lost", [LONG.shards()[2], row_name("tracks", LONG.video_id)])
+def test_a_video_that_has_lost_a_file_is_cleaned_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture, lost: str
+) -> None:
+    write_output(tmp_path / "out")
+    command = [str(tmp_path / "out"), "--to", str(tmp_path / "to"), "--clean", "close"]
+    assert clean(command) == 0
+    (tmp_path / "to" / lost).unlink()
+    assert clean(command) == 0
+    assert "2 videos were there already" in capsys.readouterr().out
+    assert_done(tmp_path / "to", 3, capsys)
+
+
+def assert_done(url: Path, count: int, capsys: pytest.CaptureFixture) -> None:
+    """As jobs.verify and jobs.status see it."""
+    capsys.readouterr()
+    assert verify([str(url), "--all-masks"]) == 0
+    assert "orphan" not in capsys.readouterr().out
+    assert status([str(url)]) == 0
+    assert f"{count} of {count} done, 0 failed, 0 left" in capsys.readouterr().out
 
 
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -4,13 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_output
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from made_evaluation import SIZE, block, scores, write_output, write_truth
+from made_output import MadeVideo
 from made_videos import real_clips
 from PIL import Image
 
 from jobs import evaluate
+from jobs.export import main as export
+from schemas import reader
 from stcn_core.prompts import read_label_png
 
 
@@ -136,6 +141,18 @@ def test_bad_truth_names_the_file_and_the_remedy(tmp_path, capsys):
     assert "two masks of frame 1" in refused(tmp_path, capsys)
     (truth / "1.png").unlink()
     assert "--all-frames" in refused(tmp_path, capsys)
+
+
+def test_shards_are_not_listed(tmp_path, monkeypatch):
+    url = f"memory://{tmp_path.name}/out"
+    made_output.write_output(url, [MadeVideo(f"v{number}", split=number == 3) for number in range(5)])
+    assert export(["--masks", url, "--format", "davis", "--to", str(tmp_path / "truth")]) == 0
+    listed, ls = [], MemoryFileSystem.ls
+    monkeypatch.setattr(MemoryFileSystem, "ls", lambda fs, path, **more: listed.append(path) or ls(fs, path, **more))
+    monkeypatch.setattr(reader, "_finished", None)  # the rows have been read: no video's is looked for again
+    report = evaluate.evaluate(url, str(tmp_path / "truth"))
+    assert len(report["videos"]) == 5 and report["overall"]["J"] > 0.5
+    assert [path for path in listed if "/masks" in path] == []
 
 
 def test_command_line(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from made_export import Clip, block, clips, tree, write_clips
 from made_output import MadeVideo, write_failure, write_output
 from PIL import Image
@@ -21,7 +22,7 @@ from jobs import evaluate
 from jobs.export import main as export
 from jobs.import_masks import main as import_masks
 from jobs.verify import main as verify
-from schemas import read_masks
+from schemas import read_masks, reader
 from schemas.convert.davis import PALETTE
 from schemas.convert.formats import FORMATS
 
@@ -325,6 +326,27 @@ def test_any_storage(made, tmp_path):
     assert export(["--masks", str(out), "--format", "davis", "--to", "memory://export/davis", "--only", "late"]) == 0
     assert import_masks(["--from", "memory://export/davis", "--format", "davis", "--to", "memory://export/out"]) == 0
     assert list(dict(read_masks("memory://export/out", "late"))) == list(masks_of(out, "late"))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_shards_are_not_listed(tmp_path, monkeypatch, form):
+    listed, ls = [], MemoryFileSystem.ls
+    monkeypatch.setattr(MemoryFileSystem, "ls", lambda fs, path, **more: listed.append(path) or ls(fs, path, **more))
+    url = f"memory://{tmp_path.name}/out"
+    write_output(url, [MadeVideo(f"v{number}", split=number == 3) for number in range(5)])
+    listed.clear()
+    monkeypatch.setattr(reader, "_finished", None)  # the rows have been read: no video's is looked for again
+    exported(url, form, tmp_path / "to")
+    assert sum(path.endswith("/videos") for path in listed) == 1  # they would have been seen
+    assert [path for path in listed if "/masks" in path] == []
+
+
+def test_a_lost_shard_is_named(tmp_path, capsys):
+    write_output(tmp_path / "out", [MadeVideo("short"), MadeVideo("other")])
+    lost = tmp_path / "out" / MadeVideo("short").shards()[0]
+    lost.unlink()
+    assert export(["--masks", str(tmp_path / "out"), "--format", "coco", "--to", str(tmp_path / "to")]) == 2
+    assert f"masks/{lost.name} is lost: see python -m jobs.verify" in capsys.readouterr().err
 
 
 def test_object_ids_beyond_a_palette_are_refused(tmp_path, capsys):

@@ -17,6 +17,7 @@ from PIL import Image
 from rlemasklib import RLEMask
 
 from jobs.annotate import main as annotate
+from jobs.clean import main as clean
 from jobs.compact import main as compact
 from jobs.export import main as export
 from jobs.import_masks import main as import_masks
@@ -158,6 +159,58 @@ def test_verify_status_compact_and_annotate_on_an_import(tmp_path, capsys):
     }
     assert run_import(tmp_path / "burst", "burst", tmp_path / "out") == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_other_options_than_it_was_begun_with_are_refused(tmp_path, capsys):
+    mask = {"size": [HEIGHT, WIDTH], "counts": RLEMask.from_array(block(1, 2)).to_dict()["counts"]}
+    for name in ("a_1", "b_1"):
+        (tmp_path / f"in/{name}.pkl").parent.mkdir(exist_ok=True)
+        (tmp_path / f"in/{name}.pkl").write_bytes(pickle.dumps([[mask]] * 3))
+    first = (tmp_path / "in", "stcnbuf", tmp_path / "out", "--stride", 2)
+    assert run_import(*first) == 0
+    before = tree(tmp_path / "out")
+    for options, said in (
+        (["--stride", 4], "--stride: 2 -> 4"),
+        ([], "--stride: 2 -> not given"),
+        (["--stride", 2, "--first-frame", 100], "--first-frame: 0 -> 100"),
+        (["--stride", 2, "--frames", "order"], "--frames: not given -> order"),
+        (["--stride", 2, "--files", "a_*"], "--files: not given -> a_*"),
+        (["--stride", 2, "--videos", tmp_path / "in"], f"--videos: not given -> {tmp_path}/in"),
+    ):
+        capsys.readouterr()
+        assert run_import(*first[:3], *options) == 5
+        text = capsys.readouterr().err
+        assert text.startswith("error: ") and said in text and text.count(" -> ") == 2 and "another --to" in text
+    write_davis(tmp_path / "davis/a", {"00000": block(0, 0)})
+    assert run_import(tmp_path / "davis", "davis", *first[2:]) == 5
+    assert "--format: stcnbuf -> davis" in capsys.readouterr().err
+    assert tree(tmp_path / "out") == before
+    assert run_import(*first) == 0 and "2 videos were there already" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out/_run/config.json").read_text())
+    del record["options"]  # as the first version of the program wrote it
+    (tmp_path / "out/_run/config.json").write_text(json.dumps(record))
+    assert run_import(*first) == 5 and "--stride: not written down -> 2" in capsys.readouterr().err
+    (tmp_path / "out/_run/config.json").write_text("{")
+    assert run_import(*first) == 5 and "_run/config.json cannot be used" in capsys.readouterr().err
+
+
+def test_another_call_adds_its_videos_to_the_plan(tmp_path, capsys):
+    for name in "abc":
+        write_davis(tmp_path / "in" / name, {f"{n:05d}": block(n, n) for n in range(3)})
+    command = (tmp_path / "in", "davis", tmp_path / "out")
+    for count, only in ((1, ["--only", "b"]), (2, ["--only", "a"]), (2, ["--only", "b"]), (3, [])):
+        assert run_import(*command, *only) == 0
+        capsys.readouterr()
+        assert verify([str(tmp_path / "out"), "--all-masks"]) == 0
+        assert "orphan" not in capsys.readouterr().out
+        assert status([str(tmp_path / "out")]) == 0
+        assert f"{count} of {count} done" in capsys.readouterr().out
+    assert clean([str(tmp_path / "out"), "--to", str(tmp_path / "clean"), "--clean", "close"]) == 0
+    capsys.readouterr()
+    assert run_import(*command[:2], tmp_path / "clean") == 2  # its masks are no longer those of the files
+    assert "nor the same import" in capsys.readouterr().err
+    (tmp_path / "out/_run/plan.parquet").write_bytes(b"PAR1")
+    assert run_import(*command) == 5 and "plan.parquet is damaged" in capsys.readouterr().err
 
 
 def test_files_of_the_data_sets_themselves(tmp_path):

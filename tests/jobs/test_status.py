@@ -69,6 +69,17 @@ def test_drained_done_and_waiting(tmp_path: Path, capsys: pytest.CaptureFixture)
     assert status(tmp_path, capsys)["state"] == "done"
 
 
+def test_a_killed_run_that_tried_failed_videos_again(tmp_path: Path, capsys: pytest.CaptureFixture):
+    bad = MadeVideo("bad")
+    storage = write_output(tmp_path, (ONE, bad), unfinished=["bad"])
+    write_failure(storage, bad, error_class="decode")
+    write_failure(storage, bad, kind="retried", error_class="decoder-crash", attempt=2)
+    write_progress(storage, age_seconds=600.0)
+    found = status(tmp_path, capsys)
+    assert (found["state"], found["failed"], found["left"]) == ("stopped", 1, 0)
+    assert [kind["error_class"] for kind in found["failures"]] == ["decode"]
+
+
 def test_failures_by_class_with_a_remedy_each(tmp_path: Path, capsys: pytest.CaptureFixture):
     bad = [MadeVideo(f"bad {number}") for number in range(3)]
     storage = write_output(tmp_path, (*VIDEOS, *bad), unfinished=[video.video_id for video in bad])

@@ -41,8 +41,10 @@ def write_shard(path, rows, group_rows=50, schema=masks.SCHEMA):
         writer.write_table(pa.Table.from_pylist(rows, schema=schema), row_group_size=group_rows)
 
 
-def write_video(out, video_id, status, message=None):
+def write_video(out, video_id, status, message=None, shards=None):
     row = {field.name: None for field in videos.SCHEMA} | {"video_id": video_id, "status": status, "message": message}
+    empty = {"rows": 1, "bytes": 1, "sha256": ""}
+    row["shards"] = None if shards is None else [empty | shard for shard in shards]
     schema = pa.schema([field.with_nullable(True) for field in videos.SCHEMA], videos.SCHEMA.metadata)
     path = out / "videos" / videos.file_name(video_id)
     path.parent.mkdir(exist_ok=True)
@@ -194,10 +196,28 @@ def test_a_filesystem_of_the_callers_own(tmp_path):
 
 def test_a_shard_that_a_videos_row_names_but_is_gone(tmp_path):
     write_shard(tmp_path / "masks/x.parquet", [mask_row("a", 1, 5, np.ones((4, 4), np.uint8))])
-    row = {field.name: None for field in videos.SCHEMA} | {"video_id": "a", "status": "done"}
-    row["shards"] = [{"unit_id": name, "rows": 1, "bytes": 1, "sha256": ""} for name in ("x", "gone")]
-    schema = pa.schema([field.with_nullable(True) for field in videos.SCHEMA], videos.SCHEMA.metadata)
-    (tmp_path / "videos").mkdir()
-    pq.write_table(pa.Table.from_pylist([row], schema=schema), tmp_path / "videos" / videos.file_name("a"))
+    write_video(tmp_path, "a", "done", shards=[{"unit_id": name} for name in ("x", "gone")])
     with pytest.raises(FileNotFoundError, match=r"masks/gone\.parquet is lost"):
         list(schemas.read_masks(str(tmp_path), "a"))
+
+
+def test_shards_are_listed_only_where_no_row_names_them(tmp_path, monkeypatch):
+    from fsspec.implementations.local import LocalFileSystem
+
+    listed, ls = [], LocalFileSystem.ls
+    monkeypatch.setattr(LocalFileSystem, "ls", lambda fs, path, **more: listed.append(path) or ls(fs, path, **more))
+    square = np.ones((4, 4), np.uint8)
+    for number in range(5):
+        write_shard(tmp_path / f"masks/{number}.parquet", [mask_row(f"v{number}", 1, 5, square)])
+        write_video(tmp_path, f"v{number}", "done", shards=[{"unit_id": str(number)}])
+    for number in range(5):
+        assert [frame for frame, _ in schemas.read_masks(str(tmp_path), f"v{number}")] == [5]
+    assert listed == []
+    row = {"status": "done", "message": None, "shards": [{"unit_id": "3"}]}
+    (tmp_path / "videos").rename(tmp_path / "not-looked-at")
+    assert [frame for frame, _ in schemas.read_masks(str(tmp_path), "v3", row=row)] == [5]
+    assert listed == []
+    with pytest.raises(LookupError, match="it is damaged"):
+        schemas.read_masks(str(tmp_path), "v3", row=row | {"status": "failed", "message": "it is damaged"})
+    assert [frame for frame, _ in schemas.read_masks(str(tmp_path), "v3")] == [5]
+    assert [path for path in listed if path.endswith("/masks")] == [f"{tmp_path}/masks"]
