@@ -5,7 +5,7 @@ the manifest itself.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cluster.stores.storage import Storage
 from schemas.manifest import VideoRow, parse_manifest
@@ -15,14 +15,15 @@ from schemas.urls import public_url
 MANIFEST_NAME = "_run/manifest.jsonl"
 
 
-def keep_manifest(storage: Storage, rows: Sequence[VideoRow]) -> None:
-    """Writes the rows down; those of earlier runs that are not among them stay. Raises OSError."""
-    today = {row.video_id for row in rows}
+def keep_manifest(storage: Storage, rows: Sequence[VideoRow], forgotten: Collection[str] = ()) -> None:
+    """Writes the rows down; those of earlier runs that are not among them stay, but for forgotten video ids. Raises
+    OSError."""
+    left_out = {row.video_id for row in rows} | set(forgotten)
     lines = [json.dumps(row_record(row)) for row in rows if not _has_secrets(row)]
     if storage.exists(MANIFEST_NAME):
         for line in storage.read(MANIFEST_NAME).splitlines():
             try:
-                if json.loads(line)["video_id"] not in today:
+                if json.loads(line)["video_id"] not in left_out:
                     lines.append(line.decode())
             except (ValueError, KeyError, TypeError):
                 continue  # a damaged line is of no use to anybody

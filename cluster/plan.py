@@ -60,7 +60,7 @@ def video_key(row: VideoRow, source: SourceStat, masks: Mapping[str, SourceStat]
     for prompt in row.prompts:
         content, version = json.loads(prompt.to_json()), None
         if prompt.mask is not None:
-            # By content, not by URL: a presigned URL is another one every day.
+            # Not by URL: a presigned URL is another one every day.
             del content["mask"]
             version = [masks[prompt.mask].exists, masks[prompt.mask].size, masks[prompt.mask].version]
         prompts.append([content, version])
@@ -92,12 +92,14 @@ def make_plan(
     masks: Mapping[str, SourceStat],
     config: RunConfig,
     probes: Mapping[str, Probe] | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> list[Unit]:
-    """The units of all rows, most costly videos first (ties by video id). probes by video URL; missing ones unknown."""
+    """The units of all rows, most costly videos first (ties by video id). probes by video URL; missing ones unknown.
+    keys: video_id -> key, where it is not to follow from these masks' stats."""
     videos = []
     for row in rows:
         source = sources[row.video]
-        key = video_key(row, source, masks, config)
+        key = video_key(row, source, masks, config) if keys is None else keys[row.video_id]
         probe = (probes or {}).get(row.video, UNKNOWN)
         videos.append(video_units(row, source, key, probe, config, is_found(row, sources, masks)))
     videos.sort(key=lambda units: (-sum(unit.cost for unit in units), units[0].row.video_id))

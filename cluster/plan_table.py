@@ -1,9 +1,10 @@
 """The plan as it lies on storage, `_run/plan.parquet`: written before work starts, extended by later runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
+from cluster.changed_videos import refusal
 from cluster.frames.probe import Probe
 from cluster.plan import Unit, video_units
 from cluster.stores.source import SourceStat
@@ -73,14 +74,21 @@ def check_version(table: pa.Table, where: str) -> None:
         raise PlanError(f"{where} has version {version}, this program reads {VERSION}. Use a new --output.")
 
 
-def known_probes(earlier: pa.Table | None) -> dict[str, Probe]:
-    """video_key -> what an earlier run found out about the video, so that it is not looked into again."""
+def known_probes(earlier: pa.Table | None, settled: Collection[str] = ()) -> dict[str, Probe]:
+    """video_key -> what an earlier run found out about the video, so that it is not looked into again.
+
+    An error counts as known only where a unit of the video is in `settled` (unit ids with a shard, or with a failure
+    that is not tried again): the error may have been storage's of a moment, and would keep the video in one piece for
+    good. With a unit settled, other units of the same video would be a second answer.
+    """
     if earlier is None:
         return {}
-    columns = earlier.select(["video_key", *PROBE_COLUMNS, "probe_error"]).to_pylist()
+    records = earlier.select(["unit_id", "video_key", *PROBE_COLUMNS, "probe_error"]).to_pylist()
+    final = {record["video_key"] for record in records if record["unit_id"] in settled}
     return {
         record["video_key"]: Probe(*(record[name] for name in PROBE_COLUMNS), record["probe_error"])
-        for record in columns
+        for record in records
+        if record["probe_error"] is None or record["video_key"] in final
     }
 
 
@@ -121,18 +129,14 @@ def merge_plans(units: Sequence[Unit], earlier: pa.Table | None, published: set[
     today = plan_table(units)
     if earlier is None:
         return today
-    current = {unit.row.video_id: unit.video_key for unit in units}
-    kept, changed = [], {}
+    current = {unit.row.video_id: unit for unit in units}
+    kept: list[dict] = []
+    changed: dict[str, tuple[Unit, dict]] = {}
     for record in earlier.to_pylist():
         if record["video_id"] not in current:
             kept.append(record)
-        elif record["video_key"] != current[record["video_id"]] and record["unit_id"] in published:
-            changed[record["video_id"]] = True
+        elif record["video_key"] != current[record["video_id"]].video_key and record["unit_id"] in published:
+            changed[record["video_id"]] = current[record["video_id"]], record
     if changed:
-        names = list(changed)
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise PlanError(
-            f"{len(names)} video(s) have published masks, but the file, its prompts or its manifest row changed "
-            f"since: {shown}. Use a new --output, or put them back as they were."
-        )
+        raise PlanError(refusal(list(changed.values())))
     return pa.concat_tables([today, pa.Table.from_pylist(kept, SCHEMA)])

@@ -1,26 +1,25 @@
 """Making a run's plan: looks every source up, probes the videos that no earlier run has, writes the plan down."""
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.config_lock import SettingsRefused
 from cluster.frames.probe import Probe, probe_sources
-from cluster.plan import Unit, is_found, make_plan, video_key
+from cluster.plan import Unit, is_found, make_plan
 from cluster.plan_table import PlanError, check_version, keep_published, known_probes, merge_plans
-from cluster.stores.source import SourceStat, stat_source
+from cluster.source_stats import stat_all
 from cluster.stores.storage import Storage
+from cluster.video_keys import video_keys
 from schemas.manifest import VideoRow
 from schemas.parquet import read_table
 from schemas.run_config import RunConfig
+from schemas.urls import public_url
 
 PLAN_NAME = "_run/plan.parquet"
-STAT_THREADS = 32
+KEY_COLUMNS = ("video_id", "video_key")
 PROBED_AT_A_TIME = 2000
-LOOK_AGAIN_SECONDS = (0.0, 0.5, 2.0)  # waited before each look: a moment's fault must not make a video count as missing
 
 
 def plan_run(
@@ -30,16 +29,26 @@ def plan_run(
     options: Mapping,
     published: set[str],
     say: Callable[[str], None],
-    probed: pa.Table | None = None,
+    *,
+    given_up: Collection[str] = (),
+    known: Mapping[str, Probe] | None = None,
+    look_again: bool = True,
 ) -> list[Unit]:
-    """The units of all rows, written down as the run's plan. published: unit ids with a shard; probed: another
-    output's plan, which may know some of the videos.
+    """The units of all rows, written down as the run's plan. published: unit ids with a shard; given_up: those with a
+    failure that is not tried again; known: video_key -> what another output's plan says of the video; look_again: at
+    videos that an earlier run could not look into, which is right only while no other driver works by that plan: such a
+    video may then be other units.
 
     Raises SettingsRefused, and OSError where nothing at all can be looked up.
     """
     earlier = read_plan_or_refuse(storage)
-    units, table = draft(rows, config, options, earlier, published, say, lambda table: _publish(storage, table), probed)
-    _publish(storage, table)
+
+    def save(table: pa.Table) -> None:
+        publish_plan(storage, table)
+
+    rest = {"given_up": given_up, "known": known, "look_again": look_again}
+    units, table = draft(rows, config, options, earlier, published, say, save, **rest)
+    publish_plan(storage, table)
     return units
 
 
@@ -59,23 +68,32 @@ def draft(
     published: set[str],
     say: Callable[[str], None],
     save: Callable[[pa.Table], None] | None = None,
-    probed: pa.Table | None = None,
+    *,
+    given_up: Collection[str] = (),
+    known: Mapping[str, Probe] | None = None,
+    look_again: bool = True,
 ) -> tuple[list[Unit], pa.Table]:
     """(units of all rows, the table that holds them and those of the earlier plan). Writes nothing itself; save,
-    where given, gets the table so far now and then.
+    where given, gets the table so far now and then. The rest is as `plan_run` has it.
 
     Raises SettingsRefused, and OSError where nothing at all can be looked up.
     """
     try:
         keep = None if save is None else lambda units: save(merge_plans(units, earlier, published))
-        units = look_up(rows, config, options, earlier, say, keep, probed)
+        settled = {*published, *given_up}
+        if earlier is not None and not look_again:
+            settled |= set(earlier["unit_id"].to_pylist())
+        probes = dict(known or {}) | known_probes(earlier, settled)
+        before = {} if earlier is None else dict(zip(*(earlier[name].to_pylist() for name in KEY_COLUMNS), strict=True))
+        units = look_up(rows, config, options, probes, say, keep, before)
         units = keep_published(units, earlier, published, config)
         return units, merge_plans(units, earlier, published)
     except PlanError as error:
         raise SettingsRefused(str(error)) from error
 
 
-def _publish(storage: Storage, table: pa.Table) -> None:
+def publish_plan(storage: Storage, table: pa.Table) -> None:
+    """Writes the plan in place of the one that is there. Raises OSError."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     storage.publish(PLAN_NAME, sink.getvalue().to_pybytes())
@@ -98,59 +116,46 @@ def look_up(
     rows: Sequence[VideoRow],
     config: RunConfig,
     options: Mapping,
-    earlier: pa.Table | None,
+    known: Mapping[str, Probe],
     say: Callable[[str], None],
     save: Callable[[list[Unit]], None] | None = None,
-    probed: pa.Table | None = None,
+    before: Mapping[str, str] | None = None,
 ) -> list[Unit]:
-    """Looks at every source and mask, and into the videos that no plan knows yet. Writes nothing itself.
+    """Looks at every source and mask, and into the videos that are not known (by video_key). Writes nothing itself.
+    before: video_id -> video_key in the output's plan.
 
     save, where given, gets the units of all videos probed so far now and then: a planning that is killed after hours
     goes on where it was.
     """
-    masks = {prompt.mask for row in rows for prompt in row.prompts if prompt.mask is not None}
-    stats = _stat_all({row.video for row in rows} | masks, options)
-    known = known_probes(probed) | known_probes(earlier)
+    given = {prompt.mask for row in rows for prompt in row.prompts if prompt.mask is not None}
+    stats = stat_all({row.video for row in rows} | given, options)
+    keys, read = video_keys(rows, stats, config, options, before or {}, known.keys())
+    masks = stats | read
     probes: dict[str, Probe] = {}
     unknown = []
     for row in rows:
-        probe = known.get(video_key(row, stats[row.video], stats, config))
+        probe = known.get(keys[row.video_id])
         if probe is not None:
             probes[row.video] = probe
-        elif is_found(row, stats, stats):
+        elif is_found(row, stats, masks):
             unknown.append(row.video)
     unknown = list(dict.fromkeys(unknown))
     for begin in range(0, len(unknown), PROBED_AT_A_TIME):
         if begin and save is not None:
             probed = [row for row in rows if row.video in probes]
-            save(make_plan(probed, stats, stats, config, probes))
+            save(make_plan(probed, stats, masks, config, probes, keys))
             say(f"looked into {begin} of {len(unknown)} videos")
         probes |= probe_sources(unknown[begin : begin + PROBED_AT_A_TIME], options, say=say)
-    return make_plan(rows, stats, stats, config, probes)
+    unread = [url for url in unknown if probes[url].error is not None]
+    if unread:
+        say(_unread(unread, len(unknown), probes[unread[0]].error))
+    return make_plan(rows, stats, masks, config, probes, keys)
 
 
-def _stat_all(urls: Iterable[str], options: Mapping) -> dict[str, SourceStat]:
-    """Looks every URL up. One that cannot be looked up is left to its unit to fail at, unless all cannot."""
-    ordered = sorted(urls)
-    with ThreadPoolExecutor(STAT_THREADS) as pool:
-        found = list(pool.map(lambda url: _stat(url, options), ordered))
-    problems = [item for item in found if isinstance(item, OSError)]
-    if problems and len(problems) == len(ordered):
-        raise problems[0]
-    nothing = SourceStat(False, False, None, None)
-    return {url: nothing if isinstance(item, OSError) else item for url, item in zip(ordered, found, strict=True)}
-
-
-def _stat(url: str, options: Mapping) -> SourceStat | OSError:
-    error: OSError | None = None
-    for pause in LOOK_AGAIN_SECONDS:
-        time.sleep(pause)
-        try:
-            return stat_source(url, dict(options))
-        except PermissionError as refused:
-            return refused
-        except ValueError as wrong:
-            return OSError(str(wrong))
-        except OSError as blip:
-            error = blip
-    return error
+def _unread(urls: Sequence[str], tried: int, reason: str) -> str:
+    shown = public_url(urls[0])
+    example = reason if shown in reason else f"{shown}: {reason}"
+    return (
+        f"{len(urls)} of {tried} sources could not be looked into (such as {example}). Each is tried in one piece; a "
+        "later run looks into it again unless it has masks or a final failure by then"
+    )

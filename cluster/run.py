@@ -21,6 +21,8 @@ from cluster.finalise import delete_bank, finalise_failed, finalise_video, row_n
 from cluster.kept_manifest import keep_manifest
 from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
+from cluster.missing_videos import forget_missing, say_missing
+from cluster.plan_table import known_probes
 from cluster.planning import plan_run, read_plan_or_refuse
 from cluster.progress import Progress, Standing
 from cluster.progress_file import ProgressFile, other_driver
@@ -58,6 +60,7 @@ class RunRequest:
     job_seconds: float | None = None
     reuse: str | None = None  # an earlier output whose shards are taken over where their unit ids are the same
     reuse_options: dict = field(default_factory=dict, repr=False)
+    forget_missing: bool = False  # takes videos without masks that are not among the rows out of the plan
     retry_failed: str | None = None  # None = no, "" = all, otherwise one error class
     failed_videos_exit: int = int(ExitCode.FAILED_VIDEOS)
     ram_bytes: int = 1 << 30
@@ -98,20 +101,41 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     other = other_driver(storage)
     if other is not None:
         say(f"warning: {other} works on the same --output. No mask is lost or doubled by that, but work is done twice")
-    probed = None
+        if request.forget_missing:
+            raise OSError(
+                f"--forget-missing has to wait until {other} has ended: it may work on what would be forgotten"
+            )
+    known = None
     if request.reuse:
         source = Storage(request.reuse, request.reuse_options)
         check_source(source, storage, config)  # before anything is written
-        probed = read_plan_or_refuse(source)
+        there = OutputState.of(source.list("masks"))
+        known = known_probes(read_plan_or_refuse(source), there.published)
     lock_config(storage, config)
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
-    units = plan_run(storage, rows, config, request.input_options, set(state.published), say, probed)
-    keep_manifest(storage, rows)
+    retry = to_retry(storage, state, request.retry_failed, say)
+    given_up = state.failed.keys() - retry.keys()
+    units = plan_run(
+        storage,
+        rows,
+        config,
+        request.input_options,
+        set(state.published),
+        say,
+        given_up=given_up,
+        known=known,
+        look_again=other is None,
+    )
+    if request.forget_missing:
+        forget_missing(storage, rows, say)
+    else:
+        keep_manifest(storage, rows)
+        say_missing(storage, rows, state.published, say)
     if request.reuse:
         found = reuse_shards(source, storage, units, config, state.published, say)
         say("\n".join((*found.notes, f"took over {found.shards} shard(s) of {found.videos} whole video(s)")))
         state = OutputState.of(name for table in TABLES for name in storage.list(table))
-    todo = sort_out(units, state, to_retry(storage, state, request.retry_failed, say))
+    todo = sort_out(units, state, retry)
     _catch_up(storage, todo, state, config, say)
     say(_describe(todo))
     outcome = Outcome(ExitCode.FAILED_VIDEOS if todo.failed else ExitCode.DONE, Tally(), 0.0)

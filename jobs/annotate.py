@@ -13,7 +13,7 @@ from cluster.deadline import STALL_SECONDS
 from cluster.exit_codes import ExitCode
 from cluster.segmenter import StcnSegmenters
 from cluster.stores.source import list_manifest_rows, read_source
-from cluster.stores.video_folder import list_videos
+from cluster.stores.video_folder import DENSE_MASKS, list_videos
 from cluster.workbench import offline_settings
 from jobs.arguments import frame_number, not_negative, options, positive, positive_number
 from jobs.detector_arguments import add_detectors, found_late, with_detectors
@@ -28,6 +28,11 @@ from stcn_core.settings import MEMORY_POLICIES, OfflineSettings, parse_scales
 
 MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".parquet")
 
+PROMPT_MASKS = (
+    "for a folder or glob: PNGs at DIR/<video_id>/<frame>.png. One for each image of a folder, or more than "
+    f"{DENSE_MASKS} on consecutive frames of a video file, are taken as its true masks: only each object's first "
+    "appearance is a prompt"
+)
 EPILOG = """
 A manifest row: {"video": "s3://bucket/a.mp4", "video_id": "a", "prompts": [
   {"frame": 120, "object_id": 1, "mask": "a_120.png"},        a palette or grey PNG of the video's size
@@ -54,7 +59,8 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     )
     p.add_argument("--manifest", required=True, help="JSONL, CSV or Parquet on any fsspec URL, or a folder or glob")
     p.add_argument("--output", required=output_needed, help="folder on any fsspec URL; local, s3://, gs://, ...")
-    p.add_argument("--prompt-masks", help="for a folder or glob: PNGs at DIR/<video_id>/<frame>.png")
+    p.add_argument("--prompt-masks", help=PROMPT_MASKS)
+    p.add_argument("--every-prompt-mask", action="store_true", help="all of --prompt-masks are prompts, however many")
     p.add_argument(
         "--prompt-boxes", metavar="FILE", help="for a folder or glob: boxes of the first frame, as Something-Else JSON"
     )
@@ -70,6 +76,11 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         "--reuse",
         metavar="OUT",
         help="an earlier output: videos whose file, prompts and settings are the same are copied, not done again",
+    )
+    work.add_argument(
+        "--forget-missing",
+        action="store_true",
+        help="take videos that are no longer in the manifest out of the plan, unless they have masks",
     )
     work.add_argument("--retry-failed", nargs="?", const="", metavar="CLASS", help="try failed videos again")
     work.add_argument(
@@ -186,6 +197,7 @@ def main(argv: list[str] | None = None) -> int:
         job_seconds=args.job_hours * 3600 if args.job_hours else None,
         reuse=args.reuse,
         reuse_options=args.output_options if args.reuse_options is None else args.reuse_options,
+        forget_missing=args.forget_missing,
         retry_failed=args.retry_failed,
         failed_videos_exit=args.failed_videos_exit,
         ram_bytes=args.ram_mib << 20,
@@ -209,6 +221,10 @@ def _code(error: ValueError | OSError) -> ExitCode:
 def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:
     """The rows that the arguments choose. Raises ManifestError, ValueError, OSError."""
     url = args.manifest
+    if args.every_prompt_mask and not args.prompt_masks:
+        raise ValueError("--every-prompt-mask goes with --prompt-masks")
+    if args.forget_missing and (args.only or args.limit):
+        raise ValueError("--forget-missing needs the whole manifest: leave out --only and --limit")
     if file_name(public_url(url)).lower().endswith(MANIFEST_SUFFIXES):
         if args.prompt_masks or args.prompt_boxes:
             option = "--prompt-masks" if args.prompt_masks else "--prompt-boxes"
@@ -222,7 +238,8 @@ def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:
         found = list_videos(url, args.input_options)
         rows = [VideoRow(number, video, video_id, ()) for number, (video_id, video) in enumerate(found, 1)]
     else:
-        rows = list_manifest_rows(url, prompt_masks=args.prompt_masks, options=args.input_options)
+        every = args.every_prompt_mask
+        rows = list_manifest_rows(url, args.input_options, args.prompt_masks, every_mask=every, say=say)
     if args.only:
         unknown = set(args.only) - {row.video_id for row in rows}
         if unknown:

@@ -5,7 +5,7 @@
 Takes the arguments of jobs.annotate, so that a command can be tried out under this name. --output may be left out;
 where it is given and holds a run, what is done already is taken off. Time is predicted from --frames-per-second (of one
 actor, burn-in included: frames_per_second / actors in the summary of an earlier run) or, without it, from a few seconds
-of the network on this machine. Unreadable videos are listed with the reason.
+of the network on this machine. Videos that could not be looked into are listed with the reason.
 """
 
 import argparse
@@ -76,14 +76,16 @@ def main(argv: list[str] | None = None) -> int:
 def _units(args: argparse.Namespace, config: RunConfig, rows: Sequence) -> tuple[list[Unit], int, int]:
     """(units to be done, videos done before, videos failed before). Reads --output, if there is one."""
     if not args.output:
-        return look_up(rows, config, args.input_options, None, say), 0, 0
+        return look_up(rows, config, args.input_options, {}, say), 0, 0
     storage = Storage(args.output, args.output_options)
     with contextlib.suppress(FileNotFoundError):
         check_config(storage, config)
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
     earlier = read_plan_or_refuse(storage)
-    units, _ = draft(rows, config, args.input_options, earlier, set(state.published), say)
-    todo = sort_out(units, state, to_retry(storage, state, args.retry_failed, say))
+    retry = to_retry(storage, state, args.retry_failed, say)
+    given_up = state.failed.keys() - retry.keys()
+    units, _ = draft(rows, config, args.input_options, earlier, set(state.published), say, given_up=given_up)
+    todo = sort_out(units, state, retry)
     return todo.work, todo.done, todo.failed
 
 

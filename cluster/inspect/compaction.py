@@ -121,8 +121,9 @@ def compact(
     unfinished = _unfinished(output, videos)
     if unfinished and not allow_unfinished:
         raise CompactionRefused(
-            f"{source.url} is not finished: {unfinished}. Run the same jobs.annotate command again, or compact what is "
-            "there with --allow-unfinished."
+            f"{source.url} is not finished: {unfinished}. Run the same jobs.annotate command again (with "
+            "--forget-missing where they were taken out of its manifest), or compact what is there with "
+            "--allow-unfinished."
         )
     if not finished:
         raise CompactionRefused(f"{source.url} has no finished video. There is nothing to compact.")

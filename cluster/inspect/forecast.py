@@ -1,4 +1,5 @@
-"""What a run will take, before it is begun: units, time, bytes, and the videos that cannot be read. Pure.
+"""What a run will take, before it is begun: units, time, bytes, and the videos that could not be looked into.
+Pure.
 
 Time is predicted work (cluster/cost.py) times the seconds that one actor takes for a unit of it. Over N actors it is
 at least total / N, and at least the longest chain (a long video's burn-in, then one of its segments); the driver comes
@@ -37,7 +38,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A video that will fail, and why."""
+    """A video that is not there or could not be looked into, and why: its own fault, or one of the moment."""
 
     video_id: str
     video: str
@@ -104,7 +105,10 @@ class Forecast:
                 f"{_size(self.largest_bank_bytes)}; each is deleted once its video is done"
             )
         if self.unreadable:
-            lines.append(f"unreadable: {len(self.unreadable)} video(s), which will become failures")
+            lines.append(
+                f"unreadable: {len(self.unreadable)} video(s) could not be looked into, and are not counted above; a "
+                "run tries each"
+            )
             lines += [f"  row {v.row}, {v.video_id}: {v.video}: {v.reason}" for v in self.unreadable]
         return lines
 

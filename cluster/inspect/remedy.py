@@ -1,10 +1,11 @@
 """What a person can do about a failed video, by the class of its error."""
 
 RETRY = "--retry-failed runs it again"
+TAKE_OUT = "or take it out of the manifest and give --forget-missing"
 REMEDIES = {
     "missing": f"put the file or the mask back, or correct the manifest; {RETRY}",
-    "not-a-video": f"replace the file by a video or take it out of the manifest; {RETRY}",
-    "no-video-stream": f"the file holds only sound or data: replace it or take it out of the manifest; {RETRY}",
+    "not-a-video": f"replace the file by a video ({RETRY}), {TAKE_OUT}",
+    "no-video-stream": f"the file holds only sound or data: replace it ({RETRY}), {TAKE_OUT}",
     "zero-frames": f"the file or folder holds no frames: copy it again from where it came; {RETRY}",
     "unsupported": f"convert the video (ffmpeg -i IN -c:v libx264 OUT.mp4); {RETRY}",
     "decode": f"copy the file again or re-encode it (ffmpeg -i IN -c:v libx264 OUT.mp4); {RETRY}",

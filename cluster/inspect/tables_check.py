@@ -117,7 +117,10 @@ class _Tables:
                 yield Finding(UNFINISHED, row_name("videos", video_id), what, self.again)
             elif state == UNIT_FAILED and video_id not in videos:
                 what = f"{video_id!r} failed, but its row is not there"
-                remedy = "Run the same jobs.annotate command again, with --retry-failed if that does not help"
+                remedy = (
+                    "Run the same jobs.annotate command again, with --retry-failed if that does not help, or with "
+                    "--forget-missing where it was taken out of the manifest"
+                )
                 yield Finding(UNFINISHED, row_name("videos", video_id), what, remedy)
             elif state == LEFT and not finished:
                 left.append(video_id)
@@ -125,7 +128,10 @@ class _Tables:
         self.states["left"] = len(left)
         if left:
             what = f"{len(left)} of {len(planned)} videos ({units_left} shards) are to be done, e.g. {left[0]!r}"
-            remedy = "Run the same jobs.annotate command again: it continues"
+            remedy = (
+                "Run the same jobs.annotate command again: it continues. Where they were taken out of its manifest, "
+                "--forget-missing leaves out those without masks; put those with a part of theirs back"
+            )
             if self.output.compaction is not None:
                 remedy = "Finish the output that was compacted, and compact it again to a new place"
             yield Finding(UNFINISHED, "masks", what, remedy)

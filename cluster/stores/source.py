@@ -20,7 +20,15 @@ from cluster.stores.storage_errors import explained
 from cluster.stores.video_folder import list_manifest_rows, list_videos
 from schemas.urls import file_name, public_url
 
-__all__ = ["SourceStat", "fetch_source", "list_manifest_rows", "list_videos", "read_source", "stat_source"]
+__all__ = [
+    "SourceStat",
+    "content_version",
+    "fetch_source",
+    "list_manifest_rows",
+    "list_videos",
+    "read_source",
+    "stat_source",
+]
 
 TRIES = 3
 # In the order of how well they tell contents apart.
@@ -93,6 +101,13 @@ def read_source(url: str, options: Mapping[str, Any] | None = None) -> bytes:
     fs, path = connect(url, options)
     with explained(url, "read"):
         return fs.cat_file(path)
+
+
+def content_version(url: str, options: Mapping[str, Any] | None = None) -> str:
+    """A version that only the bytes of a file decide; reads all of it. Raises OSError that names the URL."""
+    fs, path = connect(url, options)
+    with explained(url, "read"), fs.open(path, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 class _Counter(Callback):

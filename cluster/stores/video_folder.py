@@ -1,7 +1,7 @@
 """A folder or glob of videos as a manifest, with prompts from a folder of masks."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -24,6 +24,7 @@ VIDEO_SUFFIXES = (
 # Of a video file the number of frames is not known here: so many masks in a row are taken for one per frame.
 DENSE_MASKS = 8
 LISTERS = 16
+LabelledMask = tuple[int, str, list[int]]  # frame, URL, labels
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def list_manifest_rows(
     *,
     only: Collection[str] | None = None,
     first_masks: bool = False,
+    every_mask: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[VideoRow, ...]:
     """One row per video in a folder, or per match of a glob, sorted by video_id. Any fsspec URL.
 
@@ -56,7 +59,8 @@ def list_manifest_rows(
     video file, more than 8 in a row without a gap.
 
     only: these video ids, all of which must be there. first_masks: of every PNG only labels that no earlier one has,
-    however many there are.
+    however many there are; every_mask: all labels of every PNG, also where there is one per frame. say: gets a line
+    where PNGs were taken for ground truth and prompts are left out for it.
 
     Raises ManifestError with all problems, OSError where the folder cannot be read.
     """
@@ -73,15 +77,19 @@ def list_manifest_rows(
     found, missing = chosen_videos(found, only)
     problems = missing + _doubles(found)
     with ThreadPoolExecutor(LISTERS) as pool:
-        read = list(
-            pool.map(lambda item: _prompts(item[0], item[1], prompt_masks, options, first_masks), enumerate(found, 1))
-        )
-    rows = []
-    for number, (video, (prompts, wrong)) in enumerate(zip(found, read, strict=True), 1):
+        read = list(pool.map(lambda item: _given(item[0], item[1], prompt_masks, options), enumerate(found, 1)))
+    rows, truths = [], []
+    for number, (video, (labelled, wrong)) in enumerate(zip(found, read, strict=True), 1):
         problems += wrong
+        dense = not every_mask and _one_per_frame([frame for frame, _, _ in labelled], video.images)
+        prompts = _prompts(labelled, first_masks or dense)
+        if dense and not first_masks and len(prompts) < len(_prompts(labelled, False)):
+            truths.append((video, len(labelled)))
         rows.append(VideoRow(number, video.url, video.video_id, tuple(prompts)))
     if problems:
         raise ManifestError(shown, problems)
+    if truths:
+        say(_taken_as_truth(*truths[0], len(truths) - 1))
     return tuple(rows)
 
 
@@ -146,9 +154,10 @@ def _doubles(found: list[FoundVideo]) -> list[Problem]:
     return problems
 
 
-def _prompts(
-    number: int, video: FoundVideo, prompt_masks: str, options: Mapping[str, Any] | None, first_masks: bool = False
-) -> tuple[list[Prompt], list[Problem]]:
+def _given(
+    number: int, video: FoundVideo, prompt_masks: str, options: Mapping[str, Any] | None
+) -> tuple[list[LabelledMask], list[Problem]]:
+    """The masks of a video in frame order."""
     fs, root = connect(prompt_masks, options)
     root = root.rstrip("/")
     problems: list[Problem] = []
@@ -170,23 +179,36 @@ def _prompts(
     if not masks and not problems:
         place = public_url(full_url(fs, f"{root}/{video.video_id}"))
         wrong(f"there is no mask {place}/<frame>.png or {place}.png", "Add one, or leave the video out")
-    labelled = []
+    labelled: list[LabelledMask] = []
     for frame, path in masks:
         labels = _labels(fs, path)
         if isinstance(labels, str):
             wrong(labels, "Save it as palette or grey PNG")
         else:
             labelled.append((frame, full_url(fs, path), labels))
-    everyone = sorted({label for _, _, labels in labelled for label in labels})
-    if labelled and not everyone and not problems:
+    if labelled and not any(labels for _, _, labels in labelled) and not problems:
         wrong(f"all {len(labelled)} masks are empty", "At least one must show an object")
+    return labelled, problems
+
+
+def _prompts(labelled: Sequence[LabelledMask], first_only: bool) -> list[Prompt]:
+    """One prompt per label; an empty mask is one of every label. first_only: per label that no earlier mask has."""
+    everyone = sorted({label for _, _, labels in labelled for label in labels})
     prompts, seen = [], set()
-    dense = first_masks or _one_per_frame([frame for frame, _, _ in labelled], video.images)
     for frame, url, labels in labelled:
-        counting = [label for label in labels if label not in seen] if dense else labels or everyone
+        counting = [label for label in labels if label not in seen] if first_only else labels or everyone
         prompts += [Prompt(frame=frame, object_id=label, mask=url) for label in counting]
         seen.update(labels)
-    return prompts, problems
+    return prompts
+
+
+def _taken_as_truth(video: FoundVideo, masks: int, more: int) -> str:
+    where = "lie on consecutive frames" if video.images is None else "are one for each of its images"
+    return (
+        f"{masks} masks of {video.video_id!r} {where}: taken as its true masks, of which only each object's first "
+        f"appearance is a prompt{f' (the same for {more} more videos)' if more else ''}. To have all of them as "
+        "prompts, give jobs.annotate --every-prompt-mask, or name them in a manifest"
+    )
 
 
 def _mask_files(fs: Any, folder: str) -> list[str]:

@@ -64,7 +64,7 @@ def test_appended_rows_extend_a_plan_and_changed_videos_are_refused_once_publish
     assert sorted(only["video_id"].to_pylist()) == ["a", "b"]
     changed = plan(replace(ROW, end=5))
     assert merge_plans(changed, first, set())["unit_id"].to_pylist() == [changed[0].unit_id]
-    with pytest.raises(PlanError, match="changed since: a"):
+    with pytest.raises(PlanError, match="a: its prompts, a prompt mask or its manifest row changed"):
         merge_plans(changed, first, set(first["unit_id"].to_pylist()))
 
 
@@ -123,6 +123,15 @@ def test_what_is_not_known_or_causal_or_gone_is_not_split():
 def test_a_plan_remembers_its_probes():
     units = planned(100 * CONFIG.segment_frames)
     assert known_probes(plan_table(units)) == {units[0].video_key: units[0].probe}
+    assert known_probes(None) == {}
+
+
+def test_a_failed_probe_is_remembered_only_of_videos_that_are_settled():
+    stats = {ROW.video: STAT, "m.png": STAT}
+    (unit,) = make_plan([ROW], stats, stats, CONFIG, {ROW.video: Probe(error="timed out")})
+    table = plan_table([unit])
+    assert known_probes(table) == known_probes(table, {"another"}) == {}
+    assert known_probes(table, {unit.unit_id}) == {unit.video_key: unit.probe}
 
 
 def test_a_split_video_stays_done_when_its_source_is_gone():

@@ -56,6 +56,53 @@ def test_real_probes_and_a_missing_video(tmp_path: Path):
     }
 
 
+class Blip:
+    """Probing that fails at first, as storage may for a moment; counts its calls."""
+
+    def __init__(self) -> None:
+        self.broken, self.asked = True, 0
+
+    def __call__(self, urls: list[str], *_: object, **__: object) -> dict[str, Probe]:
+        self.asked += len(urls)
+        long = Probe(100 * CONFIG.segment_frames, 64, 48, 25.0, 4000.0, "h264", None)
+        return {url: Probe(error=f"{url}: Connection reset by peer") if self.broken else long for url in urls}
+
+
+@pytest.fixture
+def blip(monkeypatch: pytest.MonkeyPatch) -> Blip:
+    probing = Blip()
+    monkeypatch.setattr(planning, "probe_sources", probing)
+    return probing
+
+
+def test_a_moments_fault_leaves_a_long_video_in_one_piece_for_one_run_only(tmp_path: Path, blip: Blip):
+    rows, storage = rows_of(tmp_path, 1), Storage(str(tmp_path / "out"))
+    said: list[str] = []
+    assert [unit.kind for unit in plan_run(storage, rows, CONFIG, {}, set(), said.append)] == ["whole"]
+    assert f"1 of 1 sources could not be looked into (such as {rows[0].video}: Connection reset" in said[0]
+    blip.broken = False
+    said.clear()
+    assert len(plan_run(storage, rows, CONFIG, {}, set(), said.append)) == 21
+    assert not said and read_plan(storage).num_rows == 21
+    assert len(plan_run(storage, rows, CONFIG, {}, set(), print)) == 21 and blip.asked == 2
+
+
+def test_beside_another_driver_the_plan_stays_as_it_is(tmp_path: Path, blip: Blip):
+    rows, storage = rows_of(tmp_path, 1), Storage(str(tmp_path / "out"))
+    whole = plan_run(storage, rows, CONFIG, {}, set(), print)
+    blip.broken = False
+    assert plan_run(storage, rows, CONFIG, {}, set(), print, look_again=False) == whole and blip.asked == 1
+
+
+def test_what_is_published_or_given_up_in_one_piece_stays_so(tmp_path: Path, blip: Blip):
+    rows, storage = rows_of(tmp_path, 2), Storage(str(tmp_path / "out"))
+    published, failed = (unit.unit_id for unit in plan_run(storage, rows, CONFIG, {}, set(), print))
+    blip.broken = False
+    units = plan_run(storage, rows, CONFIG, {}, {published}, print, given_up={failed})
+    assert {unit.unit_id for unit in units} == {published, failed} and blip.asked == 2
+    assert len(plan_run(storage, rows, CONFIG, {}, {published}, print)) == 22  # as --retry-failed does
+
+
 def test_a_damaged_plan_says_what_to_do(tmp_path: Path):
     storage = Storage(str(tmp_path))
     storage.publish(planning.PLAN_NAME, b"no parquet")

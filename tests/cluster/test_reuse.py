@@ -12,6 +12,7 @@ from cluster import planning
 from cluster.config_lock import SettingsRefused
 from cluster.inspect.verification import verify
 from cluster.plan import Unit
+from cluster.plan_table import known_probes
 from cluster.planning import plan_run
 from cluster.reuse import Reused, reuse_shards
 from cluster.stores.storage import Storage
@@ -107,7 +108,8 @@ def test_what_the_earlier_plan_knows_is_not_looked_into(
     real = planning.probe_sources
     monkeypatch.setattr(planning, "probe_sources", lambda urls, *a, **k: looked.extend(urls) or real(urls, *a, **k))
     new, changed = Storage(str(tmp_path / "new")), corrected(rows, "other")
-    units = plan_run(new, changed, CONFIG, {}, set(), print, planning.read_plan(earlier))
+    known = known_probes(planning.read_plan(earlier), published(earlier).published)
+    units = plan_run(new, changed, CONFIG, {}, set(), print, known=known)
     assert [Path(url).stem for url in looked] == ["other"] and len(units) == 6
 
 

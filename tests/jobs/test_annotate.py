@@ -19,7 +19,10 @@ from made_corpus import (
 )
 from made_detectors import tiny_weights
 from made_processes import actors_below, descendants, kill
+from PIL import Image
 from pycocotools import mask as coco
+
+from jobs.annotate import manifest_rows, parser
 
 VIDEOS = 4
 
@@ -190,6 +193,7 @@ def test_bad_videos_become_rows_and_the_others_finish(corpus: tuple[Path, Path],
     output = tmp_path / "out"
     done = annotate(mixed, output, checkpoint, *weights)
     assert done.returncode == 3, done.stderr
+    assert "1 of 2 sources could not be looked into" in done.stderr and "is a text file" in done.stderr
     failures = {row["video_id"]: row for row in table_rows(output, "failures")}
     assert {name: row["error_class"] for name, row in failures.items()} == {
         "text": "not-a-video",
@@ -205,6 +209,7 @@ def test_bad_videos_become_rows_and_the_others_finish(corpus: tuple[Path, Path],
     assert rows_hash(read_rows(output)) == rows_hash(mine)
     again = annotate(mixed, output, checkpoint, *weights, "--failed-videos-exit", "0")
     assert again.returncode == 0 and "0 to do" in again.stderr
+    assert "could not be looked into" not in again.stderr
     for row in output.glob("videos/*"):  # as if the driver had died before it wrote the failed videos' rows
         row.unlink()
     assert annotate(mixed, output, checkpoint, *weights).returncode == 3
@@ -253,6 +258,29 @@ def test_bad_arguments_and_manifests_stop_before_anything_starts(corpus: tuple[P
     assert annotate(*corpus[:1], tmp_path / "out", wrong).returncode == 2
     assert annotate(*corpus[:1], tmp_path / "out", corpus[1], "--only", "nobody").returncode == 2
     assert annotate(*corpus[:1], tmp_path / "out", corpus[1], "--group-frames", "3").returncode == 2
+
+
+def test_a_mask_for_every_frame_is_said_to_be_no_prompt(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "masks" / "a").mkdir(parents=True)
+    (tmp_path / "a.mp4").touch()
+    for frame in range(9):
+        Image.new("L", (8, 8), 1).save(tmp_path / "masks" / "a" / f"{frame}.png")
+    command = ["--manifest", f"{tmp_path}/*.mp4", "--output", "x", "--prompt-masks", str(tmp_path / "masks")]
+    (row,) = manifest_rows(parser().parse_args(command))
+    assert len(row.prompts) == 1 and "taken as its true masks" in capsys.readouterr().err
+    (row,) = manifest_rows(parser().parse_args([*command, "--every-prompt-mask"]))
+    assert len(row.prompts) == 9 and not capsys.readouterr().err
+    with pytest.raises(ValueError, match="goes with --prompt-masks"):
+        manifest_rows(parser().parse_args([*command[:4], "--every-prompt-mask"]))
+    assert "more than 8 on consecutive frames" in " ".join(parser().format_help().split())
+
+
+def test_forgetting_needs_the_whole_manifest(corpus: tuple[Path, Path]):
+    command = ["--manifest", str(corpus[0]), "--output", "x", "--forget-missing"]
+    assert len(manifest_rows(parser().parse_args(command))) == VIDEOS
+    for less in (["--only", "v-0"], ["--limit", "1"]):
+        with pytest.raises(ValueError, match="--forget-missing needs the whole manifest"):
+            manifest_rows(parser().parse_args([*command, *less]))
 
 
 def wait_for_first_shard(output: Path) -> None:

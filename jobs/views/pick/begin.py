@@ -50,7 +50,7 @@ def begin(
         return target
     if prompt_masks and name.endswith((*JSONL, *TABLES)):
         raise ValueError(f"--prompt-masks goes with a folder or glob; {public_url(manifest)} has prompts of its own")
-    records = _records(manifest, options, prompt_masks)
+    records = _records(manifest, options, prompt_masks, say)
     if parent(manifest) != str(target.parent) or not name.endswith((*JSONL, *TABLES)):
         records = [_rebased(record, parent(manifest)) for record in records]
     there = target.read_bytes() if target.exists() else b""
@@ -70,12 +70,14 @@ def begin(
     return target
 
 
-def _records(manifest: str, options: Mapping[str, Any] | None, prompt_masks: str | None) -> list[dict[str, Any]]:
+def _records(
+    manifest: str, options: Mapping[str, Any] | None, prompt_masks: str | None, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
     name = file_name(public_url(manifest))
     if not name.lower().endswith((*JSONL, *TABLES)):
         if prompt_masks is None:
             return [{"video": url, "video_id": video_id, "prompts": []} for video_id, url in _listed(manifest, options)]
-        rows = list_manifest_rows(manifest, options, prompt_masks)
+        rows = list_manifest_rows(manifest, options, prompt_masks, say=say)
         return [
             {
                 "video": row.video,

@@ -168,7 +168,7 @@ def test_row_groups(tmp_path: Path):
 
 def test_unfinished_outputs(tmp_path: Path):
     write_output(tmp_path / "out", unfinished=[LONG.video_id])
-    with pytest.raises(CompactionRefused, match="1 of its videos .* --allow-unfinished"):
+    with pytest.raises(CompactionRefused, match="1 of its videos .* --forget-missing .* --allow-unfinished"):
         run(tmp_path / "out", tmp_path / "to")
     assert not (tmp_path / "to").exists()
     done = run(tmp_path / "out", tmp_path / "to", allow_unfinished=True)

@@ -14,5 +14,10 @@ def test_every_class_has_its_remedy():
     assert all("--retry-failed" in text and "\n" not in text for text in REMEDIES.values())
 
 
+def test_what_is_taken_out_of_the_manifest_must_be_forgotten_too():
+    for text in REMEDIES.values():
+        assert ("out of the manifest" in text) == ("--forget-missing" in text)
+
+
 def test_an_unknown_class_points_to_the_message():
     assert "failures table" in remedy("something-new")

@@ -88,8 +88,10 @@ def test_ground_truth_of_every_frame_prompts_only_new_objects(tmp_path):
     images = {f"v/clip/{number:03d}.jpg": b"" for number in range(5)}
     masks = [[0, 0], [0, 1], [1, 0], [1, 4], [4, 0]]
     put(tmp_path, images | {f"m/clip/{number:03d}.png": png([mask]) for number, mask in enumerate(masks)})
-    (row,) = list_manifest_rows(f"{tmp_path}/v", prompt_masks=f"{tmp_path}/m")
+    said = []
+    (row,) = list_manifest_rows(f"{tmp_path}/v", prompt_masks=f"{tmp_path}/m", say=said.append)
     assert prompts_of(row) == [(1, 1, "001.png"), (3, 4, "003.png")]
+    assert len(said) == 1 and said[0].startswith("5 masks of 'clip' are one for each of its images: taken as its true")
     # With one mask fewer they are prompts, all of them; the empty one says that both objects are absent.
     (tmp_path / "m/clip/004.png").unlink()
     (row,) = list_manifest_rows(f"{tmp_path}/v", prompt_masks=f"{tmp_path}/m")
@@ -103,6 +105,21 @@ def test_many_masks_in_a_row_of_a_video_file_are_ground_truth(tmp_path, count, f
     put(tmp_path, {"v/a.mp4": b""} | {f"m/a/{number}.png": png([[1, 0]]) for number in range(count)})
     (row,) = list_manifest_rows(f"{tmp_path}/v", prompt_masks=f"{tmp_path}/m")
     assert [prompt.frame for prompt in row.prompts] == frames
+
+
+def test_masks_taken_as_ground_truth_are_said_and_can_all_be_prompts(tmp_path):
+    dense = {f"m/{name}/{number}.png": png([[1, 0]]) for name in "ab" for number in range(9)}
+    # "one" has a mask for each of its images too, but loses nothing by it.
+    other = {"v/c.mp4": b"", "m/c/0.png": png([[1, 0]]), "v/one/0.jpg": b"", "m/one/0.png": png([[1, 0]])}
+    put(tmp_path, {"v/a.mp4": b"", "v/b.mp4": b""} | dense | other)
+    said = []
+    list_manifest_rows(f"{tmp_path}/v", prompt_masks=f"{tmp_path}/m", say=said.append)
+    assert len(said) == 1 and said[0].startswith("9 masks of 'a' lie on consecutive frames: taken as its true masks")
+    assert "(the same for 1 more videos)" in said[0] and "--every-prompt-mask" in said[0]
+    rows = list_manifest_rows(f"{tmp_path}/v", prompt_masks=f"{tmp_path}/m", every_mask=True, say=said.append)
+    assert [len(row.prompts) for row in rows] == [9, 9, 1, 1] and len(said) == 1
+    list_manifest_rows(f"{tmp_path}/v", prompt_masks=f"{tmp_path}/m", first_masks=True, say=said.append)
+    assert len(said) == 1
 
 
 def test_all_problems_are_reported_together(tmp_path):

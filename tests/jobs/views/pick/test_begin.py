@@ -12,6 +12,7 @@ import pytest
 from made_corpus import environment
 from made_pick import read_lines, write_rows
 from made_videos import write_video
+from PIL import Image
 
 from jobs.pick import main
 from jobs.views.pick.begin import begin
@@ -78,6 +79,16 @@ def test_a_folder_and_going_on_with_it_later(tmp_path):
     again = read_lines(begin(str(clips), str(target), say=said.append))
     assert again[:2] == rows and again[2]["video_id"] == "c" and len(again) == 3
     assert "2 videos were there, 1 added" in said[-1]
+
+
+def test_masks_that_are_taken_for_ground_truth_are_said(tmp_path):
+    (tmp_path / "masks" / "a").mkdir(parents=True)
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    for frame in range(9):
+        Image.new("L", (8, 8), 1).save(tmp_path / "masks" / "a" / f"{frame}.png")
+    said = []
+    begin(f"{tmp_path}/*.mp4", str(tmp_path / "m.jsonl"), prompt_masks=str(tmp_path / "masks"), say=said.append)
+    assert "9 masks of 'a' lie on consecutive frames" in said[0]
 
 
 def test_rows_that_cannot_be_told_apart_are_refused(tmp_path, capsys):

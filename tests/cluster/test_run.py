@@ -1,0 +1,39 @@
+"""A run's way through, as far as it goes without Ray: storage that only this process sees stops it after planning."""
+
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from made_output import CONFIG, write_progress
+from made_videos import write_video
+
+from cluster import planning
+from cluster.frames.probe import Probe
+from cluster.planning import read_plan
+from cluster.progress_file import PROGRESS_NAME, TIME_FORMAT
+from cluster.run import RunRequest, run
+from cluster.stand_in import StandInSegmenters
+from cluster.stores.storage import Storage
+from schemas.manifest import VideoRow
+from schemas.prompt import Prompt
+
+
+def test_another_drivers_plan_is_not_split_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A probe that failed for a moment is made again once that driver has ended."""
+    box = Prompt(frame=0, object_id=1, box=(10, 10, 40, 30))
+    rows = [VideoRow(1, str(write_video(tmp_path / "a.mp4", 105, size=(48, 64))), "a", (box,))]
+    storage = Storage(f"memory://{uuid.uuid4().hex}")
+
+    def units() -> int:
+        with pytest.raises(OSError, match="visible to this process only"):
+            run(RunRequest(storage.url, StandInSegmenters()), CONFIG, rows, print)
+        return read_plan(storage).num_rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(planning, "probe_sources", lambda urls, *_, **__: {url: Probe(error="reset") for url in urls})
+        assert units() == 1
+    write_progress(storage, time=time.strftime(TIME_FORMAT, time.gmtime()), host="elsewhere", pid=1)
+    assert units() == 1
+    storage.delete(PROGRESS_NAME)
+    assert units() == 4  # a burn-in and three segments
