@@ -34,6 +34,7 @@ class ActorSettings:
     threads: int
     ram_bytes: int
     decoder_seconds: float  # a decoder that shows no progress for so long is killed
+    nvdec: bool = False
     input_options: dict = field(default_factory=dict, repr=False)
     detectors: dict[str, DetectorWeights] = field(default_factory=dict)
 
@@ -70,7 +71,7 @@ class AnnotateActor:
         )
         self._bench = Workbench(
             segmenters=settings.segmenters,
-            decoder=Decoder(stall_seconds=settings.decoder_seconds),
+            decoder=Decoder(stall_seconds=settings.decoder_seconds, nvdec=settings.nvdec),
             config=settings.config,
             storage=settings.storage,
             scratch=self._scratch,

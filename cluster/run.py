@@ -57,6 +57,7 @@ class RunRequest:
     ready_seconds: float = 900.0
     stall_seconds: float = STALL_SECONDS
     decoder_seconds: float = DECODER_SECONDS
+    nvdec: bool = False  # let the GPU's decoder read videos first
     job_seconds: float | None = None
     reuse: str | None = None  # an earlier output whose shards are taken over where their unit ids are the same
     reuse_options: dict = field(default_factory=dict, repr=False)
@@ -197,6 +198,7 @@ def _drive(begun: _Begun) -> Outcome:
                 threads=threads,
                 ram_bytes=request.ram_bytes,
                 decoder_seconds=request.decoder_seconds,
+                nvdec=request.nvdec,
                 input_options=request.input_options,
                 detectors=request.detectors,
             )

@@ -69,6 +69,9 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     work.add_argument("--actors", type=positive, help="default: one per GPU of the cluster, 1 without GPUs")
     work.add_argument("--threads", type=positive, help="per actor; default: the cores shared out, 4 beside a GPU")
     work.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    work.add_argument(
+        "--nvdec", action="store_true", help="decode on the GPU where it can, with the same pixels (default: processor)"
+    )
     work.add_argument("--address", help="Ray cluster; default: the job's own, a live one here, or a new local one")
     work.add_argument("--only", action="append", metavar="VIDEO_ID", help="just this video (may be repeated)")
     work.add_argument("--limit", type=positive, help="just the first N videos of the manifest")
@@ -193,6 +196,7 @@ def main(argv: list[str] | None = None) -> int:
         ready_seconds=args.ready_seconds,
         stall_seconds=args.stall_seconds,
         # A decoder's process is watched by its actor, which outlives it: it must give up before the driver does.
+        nvdec=args.nvdec,
         decoder_seconds=min(DECODER_SECONDS, args.stall_seconds / 2),
         job_seconds=args.job_hours * 3600 if args.job_hours else None,
         reuse=args.reuse,

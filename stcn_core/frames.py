@@ -36,7 +36,11 @@ class Padding:
 
 def normalise(frames: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """uint8 RGB [B, H, W, 3] -> float32 [B, 3, H, W], channels_last, ImageNet mean and deviation."""
-    pixels = torch.as_tensor(frames).to(device).permute(0, 3, 1, 2).float()  # keeps channels_last
+    pixels = torch.as_tensor(frames)
+    if torch.device(device).type == "cuda" and not pixels.is_cuda:
+        # From pinned memory the copy runs beside what the device still computes.
+        pixels = pixels.pin_memory().to(device, non_blocking=True)
+    pixels = pixels.to(device).permute(0, 3, 1, 2).float()  # keeps channels_last
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
     return (pixels - mean) / std

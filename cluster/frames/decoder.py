@@ -54,16 +54,18 @@ class Decoder:
 
     The child starts with the first request and again after a death. `stall_seconds`: how long a request may go on
     without progress, which is a decoded frame, wanted or not, or packets read. `depth`: frames decoded ahead, at
-    most `RING_BYTES` of them. Every request raises VideoError as `video.py` does, DecoderCrash, DecoderStall, and
-    RuntimeError when the child does not start within `start_seconds` or fails in a way that is no video's fault.
+    most `RING_BYTES` of them. `nvdec`: as of `FrameReader`. Every request raises VideoError as `video.py` does,
+    DecoderCrash, DecoderStall, and RuntimeError when the child does not start within `start_seconds` or fails in a way
+    that is no video's fault.
     `progress`, where set, is called with a growing counter (frames or packets) while a request takes long to give
     something: about twice a second, in the thread that waits.
     """
 
-    def __init__(self, stall_seconds: float = 60, depth: int = 16, start_seconds: float = 60):
+    def __init__(self, stall_seconds: float = 60, depth: int = 16, start_seconds: float = 60, nvdec: bool = False):
         if min(stall_seconds, depth, start_seconds) <= 0:
             raise ValueError("stall_seconds, depth and start_seconds must be positive")
         self.stall_seconds, self.depth, self.start_seconds = stall_seconds, int(depth), start_seconds
+        self.nvdec = nvdec
         self.progress: Callable[[int], None] | None = None
         self._child: ChildProcess | None = None
         self._ring: int | None = None
@@ -247,7 +249,7 @@ class Frames:
         with self._ring(slots * pixels) as ring:
             number = decoder._request(
                 self.path, do="frames", info=dataclasses.asdict(self.info), size=self.size, start=self.start,
-                end=self.end, stride=self.stride, seek=self._seek, times=self._times, slots=slots,
+                end=self.end, stride=self.stride, seek=self._seek, nvdec=decoder.nvdec, times=self._times, slots=slots,
             )  # fmt: skip
             doing = "reaching the first frame"
             try:

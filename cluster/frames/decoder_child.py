@@ -66,7 +66,7 @@ class DecoderChild:
         info, size, slots = VideoInfo(**command["info"]), command["size"], command["slots"]
         reader = FrameReader(
             path, info, size, command["start"], command["end"], command["stride"], seek=command["seek"],
-            times=_times(command["times"]), progress=self.progress,
+            nvdec=command["nvdec"], times=_times(command["times"]), progress=self.progress,
         )  # fmt: skip
         self.free, slot, pixels = slots, 0, size[0] * size[1] * 3
         with mmap.mmap(self.ring, slots * pixels) as ring:

@@ -113,7 +113,9 @@ class FrameReader:
     Decoding uses no frame threads: with them FFmpeg gives other pixels at each run wherever a file is damaged, and
     fewer frames on more cores where it breaks off. `threaded` turns them on, for files that are known to be sound
     (the pixels are the same). `seek` lets a far `start` be reached by timestamp, always threaded; turn it off for
-    files that are known to be damaged. `times`, where the caller has them, saves reading them again to seek.
+    files that are known to be damaged. `nvdec` lets the GPU's decoder read first (of a sound file it gives the same
+    pixels): where there is none, or it does not know the codec, or it stops before the end, the processor goes on. It is
+    not asked where `seek` is off. `times`, where the caller has them, saves reading them again to seek.
     `progress(decoded, blind)` is called from the decode loop itself, for every decoded frame, wanted or not; `blind`:
     up to so many frames are now passed without a call (framepump reads the packets of the whole file to seek).
 
@@ -131,10 +133,11 @@ class FrameReader:
         *,
         threaded: bool = False,
         seek: bool = True,
+        nvdec: bool = False,
         times: FrameTimes | None = None,
         progress: Callable[[int, int], None] | None = None,
     ):
-        self.path, self.info = Path(path), info
+        self.path, self.info, self.nvdec = Path(path), info, nvdec
         self.size = (info.height, info.width) if size is None else (int(size[0]), int(size[1]))
         self.start, self.end, self.stride = check_range(path, start, end, stride)
         self.threaded, self.seek, self._times = threaded, seek, times
@@ -179,6 +182,8 @@ class FrameReader:
         sought = self.seek and self.start > SEEK_FROM and self._can_seek()
         # The last attempt is without seeking or threads: it gives what others lose where a file breaks off.
         attempts = ([self._sought] if sought else [self._threaded] if self.threaded else []) + [self._plain]
+        if self.nvdec and self.seek:
+            attempts.insert(0, self._sought_by_gpu if sought else self._from_beginning_by_gpu)
         for attempt in attempts:
             self.error = None
             frames = attempt(following)
@@ -204,26 +209,34 @@ class FrameReader:
     def _threaded(self, following: int) -> Iterator[tuple[int, np.ndarray]]:
         return self._from_beginning(following, seekable=None)
 
-    def _from_beginning(self, following: int, seekable: bool | None) -> Iterator[tuple[int, np.ndarray]]:
+    def _from_beginning_by_gpu(self, following: int) -> Iterator[tuple[int, np.ndarray]]:
+        return self._from_beginning(following, seekable=False, gpu=True)
+
+    def _from_beginning(
+        self, following: int, seekable: bool | None, gpu: bool = False
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, frame as stored [h, w, 3]) from source frame `following` on; counts `decoded`."""
-        for index, frame in enumerate(self._frames(seekable)[: self.end]):
+        for index, frame in enumerate(self._frames(seekable, gpu)[: self.end]):
             self.decoded = max(self.decoded, index + 1)
             self._progress(index + 1, 0)
             if index >= following and (index - following) % self.stride == 0:
                 yield index, frame
 
-    def _sought(self, following: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _sought_by_gpu(self, following: int) -> Iterator[tuple[int, np.ndarray]]:
+        return self._sought(following, gpu=True)
+
+    def _sought(self, following: int, gpu: bool = False) -> Iterator[tuple[int, np.ndarray]]:
         """The same, reaching `following` by its timestamp."""
         self._progress(self.decoded, len(self._times))
-        for index, frame in enumerate(self._frames(None)[following : self.end], start=following):
+        for index, frame in enumerate(self._frames(None, gpu)[following : self.end], start=following):
             self.decoded = max(self.decoded, index + 1)
             self._progress(index + 1, 0)
             if (index - following) % self.stride == 0:
                 yield index, frame
 
-    def _frames(self, seekable: bool | None) -> VideoFrames:
+    def _frames(self, seekable: bool | None, gpu: bool) -> VideoFrames:
         stored = self.info.orientation.stored_size(*self.size)
-        return VideoFrames(str(self.path.absolute()), seekable=seekable).resized(stored)
+        return VideoFrames(str(self.path.absolute()), seekable=seekable, gpu=gpu).resized(stored)
 
     def _can_seek(self) -> bool:
         times = self._packet_times()
