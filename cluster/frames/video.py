@@ -114,8 +114,8 @@ class FrameReader:
     fewer frames on more cores where it breaks off. `threaded` turns them on, for files that are known to be sound
     (the pixels are the same). `seek` lets a far `start` be reached by timestamp, always threaded; turn it off for
     files that are known to be damaged. `nvdec` lets the GPU's decoder read first (of a sound file it gives the same
-    pixels): where there is none, or it does not know the codec, or it stops before the end, the processor goes on. It is
-    not asked where `seek` is off. `times`, where the caller has them, saves reading them again to seek.
+    pixels): where there is none, or it does not know the codec, or it stops before the end, the processor goes on. It
+    is not asked where `seek` is off. `times`, where the caller has them, saves reading them again to seek.
     `progress(decoded, blind)` is called from the decode loop itself, for every decoded frame, wanted or not; `blind`:
     up to so many frames are now passed without a call (framepump reads the packets of the whole file to seek).
 

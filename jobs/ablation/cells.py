@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from stcn_core.settings import OfflineSettings
 
-BASE, CAUSAL, OUTWARD = "base", "causal", "outward-reservoir"
+BASE, CAUSAL, OUTWARD, CAUSAL_RESERVOIR = "base", "causal", "outward-reservoir", "causal-reservoir"
 BANKS = (5, 10, 20, 50, 128)
 BANK = 20  # of the base: the largest one that the short clips can fill by memorising every fifth frame
 DEFAULT_BANK = OfflineSettings().memory_frames
@@ -67,9 +67,9 @@ def grid() -> list[Cell]:
     add("causal-every-1", "causal policy", causal, memory_every=1)
     add("causal-every-25", "causal policy", causal, memory_every=25)
     # As a headline: on long videos it was the best causal policy, and is what an offline run has to beat there.
-    add("causal-reservoir", "causal policy", causal, headline=True, memory_policy="reservoir")
+    add(CAUSAL_RESERVOIR, "causal policy", causal, headline=True, memory_policy="reservoir")
     changes = {"memory_policy": "reservoir", "memory_frames": DEFAULT_BANK}
-    add(f"causal-reservoir-bank-{DEFAULT_BANK}", "causal policy", causal, all_long=True, **changes)
+    add(f"{CAUSAL_RESERVOIR}-bank-{DEFAULT_BANK}", "causal policy", causal, all_long=True, **changes)
     add("causal-random-frame", "causal policy", causal, memory_policy="random-frame")
     add("causal-unpinned", "causal policy", causal, pin_prompts=False)
     add("causal-confidence", "causal policy", causal, **GATES["confidence"])

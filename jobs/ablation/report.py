@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.ablation.cells import BANK, BANKS, BASE, CAUSAL, OUTWARD, Cell
+from jobs.ablation.cells import BANK, BANKS, BASE, CAUSAL, CAUSAL_RESERVOIR, OUTWARD, Cell
 from jobs.ablation.chart import Row, save_chart
 from jobs.ablation.clips import KINDS, ClipSpec
 from jobs.ablation.intervals import LEVEL, Estimate, estimate
@@ -136,7 +136,7 @@ def _pairs(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:
         ours, theirs = (BASE, CAUSAL) if bank == BANK else (f"bank-{bank}", f"causal-bank-{bank}")
         if {ours, theirs} <= names:
             found.append((f"bank {bank}", ours, theirs))
-    found += [(f"{OUTWARD}, bank {BANK}", OUTWARD, CAUSAL)]
+    found += [(f"{OUTWARD} - {theirs}", OUTWARD, theirs) for theirs in (CAUSAL, CAUSAL_RESERVOIR)]
     return [*found, ("base - best causal", BASE, BEST_CAUSAL), ("best - best causal", BEST_OFFLINE, BEST_CAUSAL)]
 
 
