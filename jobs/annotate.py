@@ -57,7 +57,8 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         epilog=f"{EPILOG}\n{preset_lines()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--manifest", required=True, help="JSONL, CSV or Parquet on any fsspec URL, or a folder or glob")
+    what = "JSONL, CSV or Parquet on any fsspec URL, or a folder or glob of videos, or one video"
+    p.add_argument("--manifest", required=True, help=what)
     p.add_argument("--output", required=output_needed, help="folder on any fsspec URL; local, s3://, gs://, ...")
     p.add_argument("--prompt-masks", help=PROMPT_MASKS)
     p.add_argument("--every-prompt-mask", action="store_true", help="all of --prompt-masks are prompts, however many")

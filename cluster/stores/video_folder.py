@@ -115,8 +115,10 @@ def list_videos(url: str, options: Mapping[str, Any] | None = None) -> list[tupl
 
 
 def find_videos(url: str, options: Mapping[str, Any] | None = None) -> list[FoundVideo]:
-    """All videos in a folder or of a glob, by id, then URL. Raises OSError."""
+    """All videos in a folder or of a glob, by id, then URL; a video's own URL is that one. Raises OSError."""
     fs, root = connect(url, options)
+    if root.lower().endswith(VIDEO_SUFFIXES) and is_file(fs, root):
+        return [FoundVideo(stem(root.rpartition("/")[2]), full_url(fs, root), None)]
     magic = any(char in root for char in "*?[")
     if magic and not fs.exists(root):
         entries = tidy(fs, fs.glob(root, detail=True).values())

@@ -68,6 +68,8 @@ def test_files_and_image_folders_with_their_prompts(kind, tmp_path, request):
         for url in (row.video, *(prompt.mask for prompt in row.prompts)):
             fs, path = fsspec.core.url_to_fs(url, **options)
             assert fs.exists(path), url
+    (one,) = list_manifest_rows(f"{root}/v/a.MOV", prompt_masks=f"{root}/m", options=options)
+    assert (one.video_id, one.video, prompts_of(one)) == ("a", rows[0].video, prompts_of(rows[0]))
 
 
 def test_glob_chooses(tmp_path):
