@@ -38,7 +38,7 @@ def test_another_driver_is_noticed(storage):
         {"pid": "x"},
         {"time": "yesterday"},
     ],
-    ids=str,
+    ids=("old", "done", "this one", "killed", "no number", "no time"),  # the same in every process
 )
 def test_one_that_has_ended_or_is_this_one_is_none(storage, changes):
     write(storage, **changes)
