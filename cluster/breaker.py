@@ -4,7 +4,7 @@ A place is a machine or, on GPUs, one GPU of it. Failures of the environment (st
 that the run must stop, but not where they all come from one place while others work on: then that place is set aside.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from cluster.failure import ENVIRONMENT_CLASSES
@@ -22,10 +22,12 @@ class Breaker:
     worked: bool = False
     streaks: dict[str, int] = field(default_factory=dict)
 
-    def after(self, error_class: str | None, place: str = "") -> "Breaker":
-        """error_class of a finished unit, None where it succeeded. A bad video says that the environment works."""
+    def after(self, error_class: str | None, place: str = "", own: bool = False) -> "Breaker":
+        """error_class of a finished unit, None where it succeeded; own: it was found to be the video's own doing, and
+        says nothing of the place. A bad video says that the environment works."""
         fault = error_class in ENVIRONMENT_CLASSES
-        streaks = self.streaks | {place: self.streaks.get(place, 0) + 1 if fault else 0}
+        streak = self.streaks.get(place, 0)
+        streaks = self.streaks if own and fault else self.streaks | {place: streak + 1 if fault else 0}
         return Breaker((*self.in_a_row, place) if fault else (), self.worked or not fault, streaks)
 
     def open(self, units: int, at_work: Collection[str] = ()) -> bool:
@@ -40,10 +42,14 @@ class Breaker:
         count = len(set(self.in_a_row)) if elsewhere else len(self.in_a_row)
         return count >= min(threshold, max(1, units))
 
-    def suspect(self, at_work: Collection[str]) -> str | None:
-        """A place that fails whatever it is given, while others are at work."""
-        bad = [place for place, streak in self.streaks.items() if place and streak >= BREAKER_UNITS]
-        return bad[0] if bad and any(not self.streaks.get(place) for place in at_work) else None
+    def suspect(self, actors: Mapping[str, int], at_work: Collection[str]) -> str | None:
+        """A place that fails whatever it is given, while others are at work. actors: how many there are at each place:
+        one moment's fault may meet all of them."""
+        elsewhere = set(at_work) - set(self.in_a_row)
+        for place, streak in self.streaks.items():
+            if place and streak >= max(BREAKER_UNITS, actors.get(place, 0) + 1) and elsewhere - {place}:
+                return place
+        return None
 
     def forget(self, place: str) -> "Breaker":
         """Without what is known of a place: nothing is given to it for a while."""

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,6 @@ from ray import exceptions as errors
 
 from cluster.actor import Ready
 from cluster.blame import Place
-from cluster.breaker import BREAKER_UNITS
 from cluster.crew import Crew, Worker
 from cluster.deadline import Deadline
 from cluster.exit_codes import ExitCode
@@ -78,6 +78,7 @@ class Driver:
         self._cap_until = 0.0
         self._cap_seconds = CAP_SECONDS
         self._broken_at: float | None = None
+        self._aside: dict[str, tuple[float, float]] = {}  # place -> (until when, for how many seconds)
         self._warned = False
 
     def run(self) -> ExitCode:
@@ -179,7 +180,7 @@ class Driver:
 
     def _assign(self) -> None:
         queue = self.ledger.queue
-        for worker in self.crew.idle:
+        for worker in self._fit():
             cost = pack_cost(self.ledger.rate.per_cost, queue.cost, self._wanted)
             units = queue.take(worker.open_video, cost)
             if not units:
@@ -287,15 +288,25 @@ class Driver:
         return [worker.place for worker in self.crew.busy]
 
     def _set_aside(self) -> None:
-        """Does without a machine or GPU that fails every unit while others work, for a while."""
-        place = self.ledger.suspect(self._places_at_work())
+        """Does without a machine or GPU that fails every unit while others work, each time for longer."""
+        actors = Counter(worker.place for worker in self.crew.workers)
+        place = self.ledger.suspect(actors, self._places_at_work())
         if place is not None:
+            _, before = self._aside.get(place, (0.0, CAP_SECONDS / 2))
+            seconds = min(2 * before, 3600.0)
+            self._aside[place] = (time.monotonic() + seconds, seconds)
             self._note(
-                f"{place}: {BREAKER_UNITS} units in a row failed there for reasons outside the videos, while others "
-                "work: it gets no more for now. Look at that machine"
+                f"{place}: units in a row failed there for reasons outside the videos, while others work: it gets no "
+                f"more for {seconds / 60:.0f} min. Look at that machine"
             )
-            self.crew.let_go([worker for worker in self.crew.idle if worker.place == place])
-            self._limit(len(self.crew.workers))
+
+    def _fit(self) -> list[Worker]:
+        """Idle actors that may be given units. Those at a place set aside are kept without: they hold the room there,
+        so that Ray starts no other actor in it. With nobody else to try, all are fit."""
+        now = time.monotonic()
+        idle = self.crew.idle
+        fit = [worker for worker in idle if now >= self._aside.get(worker.place, (0.0, 0.0))[0]]
+        return fit if fit or self.crew.busy or self.crew.starting else idle
 
     def _break(self, why: str) -> ExitCode:
         self._note(

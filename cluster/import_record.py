@@ -53,11 +53,12 @@ def lock_import(storage: Storage, record: Mapping[str, Any]) -> bool:
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Readable lines, one per option that differs: `--name: theirs -> ours`."""
     theirs, ours = ({"format": one["format"], "from": one["source"], **one.get("options", {})} for one in (there, now))
-    unknown = "not written down"  # by an earlier version of the program
+    # A record of 1.0 does not say the options: it is gone on with as that version did.
+    names = [name for name in ours | theirs if "options" in there or name in theirs]
     return [
-        f"--{name.replace('_', '-')}: {_shown(theirs.get(name, unknown))} -> {_shown(ours.get(name, unknown))}"
-        for name in ours | theirs
-        if name not in theirs or name not in ours or theirs[name] != ours[name]
+        f"--{name.replace('_', '-')}: {_shown(theirs.get(name))} -> {_shown(ours.get(name))}"
+        for name in names
+        if theirs.get(name) != ours.get(name)
     ]
 
 

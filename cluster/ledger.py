@@ -81,9 +81,10 @@ class Ledger:
         """Whether the circuit breaker is open. at_work: the place of every actor with units."""
         return self._breaker.open(self.total_units, at_work)
 
-    def suspect(self, at_work: Collection[str]) -> str | None:
-        """A place that fails every unit for reasons outside the videos while others work, named once."""
-        place = self._breaker.suspect(at_work)
+    def suspect(self, actors: Mapping[str, int], at_work: Collection[str]) -> str | None:
+        """A place that fails every unit for reasons outside the videos while others work, named once. actors: how many
+        there are at each place."""
+        place = self._breaker.suspect(actors, at_work)
         if place is not None:
             self._breaker = self._breaker.forget(place)
         return place
@@ -138,7 +139,9 @@ class Ledger:
         facts |= {"message": answer.message, "frames_done": answer.frames_done, "actor": actor, "device": device}
         # It was put back because another unit got through, and here is where units get through.
         own = record.excused > 0 and self._breaker.trusts(place)
-        self._judge(answer.error_class, place)
+        # Where others get numbers out of the same weights, it would give none in any run.
+        own |= answer.error_class == "not-a-number" and unit.unit_id in self._chances and self._breaker.worked
+        self._judge(answer.error_class, place, own)
         if answer.error_class in ENVIRONMENT_CLASSES and not own:
             self._undecided.append(unit)
             where = f" on {place}" if place else ""
@@ -248,9 +251,9 @@ class Ledger:
             if part.kind == BURN_IN:
                 delete_bank(self._storage, part.unit_id)
 
-    def _judge(self, error_class: str | None, place: str) -> None:
+    def _judge(self, error_class: str | None, place: str, own: bool = False) -> None:
         """Tells the breaker; once the environment has shown that it works, the units it failed are tried again."""
-        self._breaker = self._breaker.after(error_class, place)
+        self._breaker = self._breaker.after(error_class, place, own)
         if not self._breaker.in_a_row and self._undecided:
             undecided, self._undecided = self._undecided, []
             for unit in undecided:

@@ -94,13 +94,13 @@ def make_plan(
     probes: Mapping[str, Probe] | None = None,
     keys: Mapping[str, str] | None = None,
 ) -> list[Unit]:
-    """The units of all rows, most costly videos first (ties by video id). probes by video URL; missing ones unknown.
+    """The units of all rows, most costly videos first (ties by video id). probes by video id; missing ones unknown.
     keys: video_id -> key, where it is not to follow from these masks' stats."""
     videos = []
     for row in rows:
         source = sources[row.video]
         key = video_key(row, source, masks, config) if keys is None else keys[row.video_id]
-        probe = (probes or {}).get(row.video, UNKNOWN)
+        probe = (probes or {}).get(row.video_id, UNKNOWN)
         videos.append(video_units(row, source, key, probe, config, is_found(row, sources, masks)))
     videos.sort(key=lambda units: (-sum(unit.cost for unit in units), units[0].row.video_id))
     return [unit for units in videos for unit in units]

@@ -131,25 +131,26 @@ def look_up(
     stats = stat_all({row.video for row in rows} | given, options)
     keys, read = video_keys(rows, stats, config, options, before or {}, known.keys())
     masks = stats | read
-    probes: dict[str, Probe] = {}
-    unknown = []
-    for row in rows:
-        probe = known.get(keys[row.video_id])
-        if probe is not None:
-            probes[row.video] = probe
-        elif is_found(row, stats, masks):
-            unknown.append(row.video)
-    unknown = list(dict.fromkeys(unknown))
+    probed: dict[str, Probe] = {}
+
+    def probes() -> dict[str, Probe]:
+        """By video: of two videos in one file one may be published, and must stay what it was."""
+        found = {row.video_id: known.get(keys[row.video_id]) or probed.get(row.video) for row in rows}
+        return {video_id: probe for video_id, probe in found.items() if probe is not None}
+
+    wanted = (row for row in rows if keys[row.video_id] not in known and is_found(row, stats, masks))
+    unknown = list(dict.fromkeys(row.video for row in wanted))
     for begin in range(0, len(unknown), PROBED_AT_A_TIME):
         if begin and save is not None:
-            probed = [row for row in rows if row.video in probes]
-            save(make_plan(probed, stats, masks, config, probes, keys))
+            so_far = probes()
+            some = [row for row in rows if row.video_id in so_far]
+            save(make_plan(some, stats, masks, config, so_far, keys))
             say(f"looked into {begin} of {len(unknown)} videos")
-        probes |= probe_sources(unknown[begin : begin + PROBED_AT_A_TIME], options, say=say)
-    unread = [url for url in unknown if probes[url].error is not None]
+        probed |= probe_sources(unknown[begin : begin + PROBED_AT_A_TIME], options, say=say)
+    unread = [url for url in unknown if probed[url].error is not None]
     if unread:
-        say(_unread(unread, len(unknown), probes[unread[0]].error))
-    return make_plan(rows, stats, masks, config, probes, keys)
+        say(_unread(unread, len(unknown), probed[unread[0]].error))
+    return make_plan(rows, stats, masks, config, probes(), keys)
 
 
 def _unread(urls: Sequence[str], tried: int, reason: str) -> str:

@@ -102,10 +102,8 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     other = other_driver(storage)
     if other is not None:
         say(f"warning: {other} works on the same --output. No mask is lost or doubled by that, but work is done twice")
-        if request.forget_missing:
-            raise OSError(
-                f"--forget-missing has to wait until {other} has ended: it may work on what would be forgotten"
-            )
+    if request.forget_missing:
+        _wait_for(other)
     known = None
     if request.reuse:
         source = Storage(request.reuse, request.reuse_options)
@@ -128,6 +126,7 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
         look_again=other is None,
     )
     if request.forget_missing:
+        _wait_for(other_driver(storage))  # planning may have taken hours
         forget_missing(storage, rows, say)
     else:
         keep_manifest(storage, rows)
@@ -146,6 +145,14 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
         outcome = _drive(_Begun(request, config, storage, todo, state, say, started))
     sum_up(storage, outcome, todo, say)
     return request.failed_videos_exit if outcome.code == ExitCode.FAILED_VIDEOS else int(outcome.code)
+
+
+def _wait_for(other: str | None) -> None:
+    """Raises ConnectionError, which passes: where another driver is at work, its videos must not be forgotten."""
+    if other is not None:
+        raise ConnectionError(
+            f"--forget-missing has to wait until {other} has ended: it may work on what would be forgotten"
+        )
 
 
 def _catch_up(storage: Storage, todo: Todo, state: OutputState, config: RunConfig, say: Callable[[str], None]) -> None:

@@ -199,7 +199,8 @@ class FrameReader:
                     break
                 following = index + self.stride
                 yield index, orientation.upright(frame)
-            if self.error is None and (attempt == self._plain or not self._ended_early()):
+            by_gpu = attempt in (self._sought_by_gpu, self._from_beginning_by_gpu)
+            if self.error is None and (attempt == self._plain or not self._ended_early(by_gpu)):
                 return
 
     def _plain(self, following: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -250,10 +251,13 @@ class FrameReader:
                 return None
         return self._times
 
-    def _ended_early(self) -> bool:
-        """Whether iteration stopped quietly before the last frame that the container holds packets for."""
+    def _ended_early(self, by_gpu: bool) -> bool:
+        """Whether iteration stopped quietly before the last frame that the container holds packets for. Of what a GPU
+        read, also where the container declares no number of frames: its decoder is not known to say when it stops."""
         declared = self.info.frames_declared
-        if declared is None or self.decoded >= (declared if self.end is None else min(declared, self.end)):
+        if declared is None and not by_gpu:
+            return False
+        if declared is not None and self.decoded >= (declared if self.end is None else min(declared, self.end)):
             return False
         times = self._packet_times()
         there = 0 if times is None else len(times)

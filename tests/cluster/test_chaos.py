@@ -100,8 +100,8 @@ def test_a_node_that_fails_everything_is_set_aside(
     said = (tmp_path / "marks.log").read_text()
     assert code == 0, said
     assert rows_hash(read_rows(output)) == undisturbed and not list(output.glob("failures/*")), said
-    assert f"(node {bad[:8]}, GPU " in said and "it gets no more for now" in said, said
-    assert "going on with" in said and "no space left on device" in said, said
+    assert f"(node {bad[:8]}, GPU " in said and "it gets no more for 5 min" in said, said
+    assert said.count("no space left on device") < 15, said
 
 
 @pytest.mark.timeout(300)

@@ -96,6 +96,30 @@ def test_a_video_is_not_blamed_for_a_machine_that_fails_everything(tmp_path: Pat
     assert list(ledger.tally.failed.values())[0][0] == "worker"
 
 
+def test_two_bad_videos_at_one_place_are_both_given_up(tmp_path: Path):
+    """The first one's second failure says nothing of the place, which the other is judged by."""
+    ledger, _ = make_ledger(tmp_path, 4)
+    first, second, good = take(ledger), take(ledger), take(ledger)
+    for unit in (first, second):
+        ledger.failed(unit, failed(unit, "permission"), "actor-1", "cpu", "here")
+    ledger.done(good, done(good), "here")
+    for unit in (take(ledger), take(ledger)):
+        assert unit in (first, second)
+        ledger.failed(unit, failed(unit, "permission"), "actor-1", "cpu", "here")
+    assert len(ledger.tally.failed) == 2 and not ledger.undecided
+
+
+def test_no_numbers_again_after_successes_are_the_videos_own(tmp_path: Path):
+    ledger, _ = make_ledger(tmp_path, 2)
+    good, bad = take(ledger), take(ledger)
+    ledger.done(good, done(good), "here")
+    for _ in range(2):
+        ledger.failed(bad, failed(bad, "not-a-number"), "actor-1", "cpu", "here")
+        if ledger.undecided:
+            assert ledger.second_chance() and take(ledger) is bad
+    assert len(ledger.tally.failed) == 1 and not ledger.undecided
+
+
 def test_the_breaker_opens_also_after_successes_and_marks_nothing(tmp_path: Path):
     ledger, _ = make_ledger(tmp_path, 6)
     unit = take(ledger)

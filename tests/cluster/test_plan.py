@@ -92,7 +92,7 @@ def probe(frames: int | None) -> Probe:
 
 def planned(frames: int | None, row: VideoRow = ROW, config: RunConfig = CONFIG):
     stats = {row.video: STAT, "m.png": STAT}
-    return make_plan([row], stats, stats, config, {row.video: probe(frames)})
+    return make_plan([row], stats, stats, config, {row.video_id: probe(frames)})
 
 
 def test_a_long_video_is_a_burn_in_and_segments():
@@ -117,7 +117,7 @@ def test_what_is_not_known_or_causal_or_gone_is_not_split():
     assert len(planned(frames, row=replace(ROW, stride=10))) == 1
     assert len(planned(frames, row=replace(ROW, end=10_000))) == 1
     gone = SourceStat(False, False, None, None)
-    assert len(make_plan([ROW], {ROW.video: gone}, {"m.png": STAT}, CONFIG, {ROW.video: probe(frames)})) == 1
+    assert len(make_plan([ROW], {ROW.video: gone}, {"m.png": STAT}, CONFIG, {ROW.video_id: probe(frames)})) == 1
 
 
 def test_a_plan_remembers_its_probes():
@@ -128,7 +128,7 @@ def test_a_plan_remembers_its_probes():
 
 def test_a_failed_probe_is_remembered_only_of_videos_that_are_settled():
     stats = {ROW.video: STAT, "m.png": STAT}
-    (unit,) = make_plan([ROW], stats, stats, CONFIG, {ROW.video: Probe(error="timed out")})
+    (unit,) = make_plan([ROW], stats, stats, CONFIG, {ROW.video_id: Probe(error="timed out")})
     table = plan_table([unit])
     assert known_probes(table) == known_probes(table, {"another"}) == {}
     assert known_probes(table, {unit.unit_id}) == {unit.video_key: unit.probe}
@@ -150,7 +150,7 @@ def test_several_scales_and_mirrored_views_cost_more():
     def cost(**changes: object) -> float:
         config = replace(CONFIG, resolution=600, **changes)
         return sum(
-            unit.cost for unit in make_plan([ROW], {ROW.video: STAT}, {"m.png": STAT}, config, {ROW.video: probe})
+            unit.cost for unit in make_plan([ROW], {ROW.video: STAT}, {"m.png": STAT}, config, {ROW.video_id: probe})
         )
 
     assert cost() == cost(scales="600") < cost(scales="300,600") < cost(flip=True) < cost(scales="300,600", flip=True)

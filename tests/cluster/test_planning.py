@@ -1,5 +1,6 @@
 """Making and keeping a plan: what was found out is not lost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,16 @@ def test_what_is_published_or_given_up_in_one_piece_stays_so(tmp_path: Path, bli
     units = plan_run(storage, rows, CONFIG, {}, {published}, print, given_up={failed})
     assert {unit.unit_id for unit in units} == {published, failed} and blip.asked == 2
     assert len(plan_run(storage, rows, CONFIG, {}, {published}, print)) == 22  # as --retry-failed does
+
+
+def test_of_two_videos_in_one_file_the_published_one_stays_what_it_was(tmp_path: Path, blip: Blip):
+    (row,), storage = rows_of(tmp_path, 1), Storage(str(tmp_path / "out"))
+    rows = [row, replace(row, row=2, video_id="other", end=50 * CONFIG.segment_frames)]
+    before = {unit.row.video_id: unit for unit in plan_run(storage, rows, CONFIG, {}, set(), print)}
+    blip.broken = False
+    units = plan_run(storage, rows, CONFIG, {}, {before[row.video_id].unit_id}, print)
+    assert [unit for unit in units if unit.row.video_id == row.video_id] == [before[row.video_id]]
+    assert len([unit for unit in units if unit.row.video_id == "other"]) == 11
 
 
 def test_a_damaged_plan_says_what_to_do(tmp_path: Path):

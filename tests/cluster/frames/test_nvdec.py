@@ -15,9 +15,10 @@ from cluster.frames.video import FrameReader, probe_video
 FRAMES = 60
 
 
-@pytest.fixture
-def video(tmp_path):
-    return write_video(tmp_path / "a.mp4", FRAMES, options={"bf": "3", "g": "10", "preset": "ultrafast"})
+@pytest.fixture(params=["a.mp4", "a.mkv"])
+def video(tmp_path, request):
+    """Matroska declares no number of frames."""
+    return write_video(tmp_path / request.param, FRAMES, options={"bf": "3", "g": "10", "preset": "ultrafast"})
 
 
 class GpuFrames:
