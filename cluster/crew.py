@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import ray
 
 from cluster.actor import ActorSettings, AnnotateActor, Ready
+from cluster.deadline import Deadline
 from cluster.heartbeat import Beat
 from cluster.plan import Unit
 
@@ -28,6 +29,7 @@ class Worker:
     open_video: str | None = None  # key of the video that it worked on last
     beat: Beat = field(default_factory=Beat)
     moved: float = 0.0  # when the beat's counter last changed
+    answered: float = 0.0  # when its heartbeat last answered
     asked: ray.ObjectRef | None = None
 
     @property
@@ -44,7 +46,12 @@ class Worker:
         """An answer of its heartbeat."""
         if beat.ticks != self.beat.ticks:
             self.moved = now
-        self.beat = beat
+        self.answered, self.beat = now, beat
+
+    def stuck(self, deadline: Deadline, now: float, predicted_seconds: float | None) -> str | None:
+        """Why its units are to be taken from it, or None."""
+        times = {"started": self.called, "moved": self.moved, "answered": self.answered}
+        return deadline.verdict(now, predicted_seconds=predicted_seconds, stage=self.beat.stage, **times)
 
 
 class Crew:
@@ -87,7 +94,7 @@ class Crew:
         """Sends units to an idle actor."""
         worker.units = units
         worker.call = worker.handle.annotate.remote(units)
-        worker.called = worker.moved = time.monotonic()
+        worker.called = worker.moved = worker.answered = time.monotonic()
         worker.open_video = units[-1].video_key
 
     def ask(self, worker: Worker) -> None:

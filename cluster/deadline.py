@@ -2,7 +2,7 @@
 
 A unit is stuck when its heartbeat's counter has not moved for the stall time, or when it takes many times what it was
 predicted to take at the rate measured in this run. A process that holds the interpreter's lock stops answering: its
-counter does not move either.
+counter does not move either, and the stage that it last told may be long over.
 """
 
 from dataclasses import dataclass
@@ -27,10 +27,19 @@ class Deadline:
         return None if predicted_seconds is None else max(self.least_seconds, self.overrun * predicted_seconds)
 
     def verdict(
-        self, now: float, started: float, moved: float, predicted_seconds: float | None, stage: str = ""
+        self,
+        now: float,
+        started: float,
+        moved: float,
+        predicted_seconds: float | None,
+        stage: str = "",
+        answered: float | None = None,
     ) -> str | None:
-        """Why the unit is to be given up, or None. started, moved: when the call began and its counter last moved."""
-        stall = max(self.stall_seconds, self.publish_seconds) if stage == "publish" else self.stall_seconds
+        """Why the unit is to be given up, or None. started, moved, answered: when the call began, when its counter last
+        moved and when it last said so (None = now): an upload does not keep a process from answering."""
+        silent = answered is not None and now - answered > self.stall_seconds
+        uploads = stage == "publish" and not silent
+        stall = max(self.stall_seconds, self.publish_seconds) if uploads else self.stall_seconds
         if now - moved > stall:
             return f"no progress for {now - moved:.0f} s (allowed: {stall:g} s, --stall-seconds)"
         allowed = self.allowed(predicted_seconds)

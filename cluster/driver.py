@@ -328,7 +328,7 @@ class Driver:
         """Actors that are stuck or do not come: a decoder's process is watched by its actor, the rest from here."""
         for worker in self.crew.busy:
             predicted = self.ledger.rate.predict(sum(unit.cost for unit in worker.units))
-            why = self.settings.deadline.verdict(now, worker.called, worker.moved, predicted, worker.beat.stage)
+            why = worker.stuck(self.settings.deadline, now, predicted)
             if why is not None:
                 self._lost(worker, "deadline", f"{worker.name} was ended: {why}")
         late = self.crew.starting

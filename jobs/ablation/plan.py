@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jobs.ablation.cells import BANK, BASE, CAUSAL, Cell
+from jobs.ablation.cells import BANK, BASE, CAUSAL, CAUSAL_RESERVOIR, OUTWARD, Cell
 from jobs.ablation.clips import KINDS, LONG, OCCLUDED, REAL, SPLICED, TO_AND_FRO, ClipSpec
 from jobs.ablation.results import Results, Task, mean_jf
 
@@ -16,7 +16,8 @@ from jobs.ablation.results import Results, Task, mean_jf
 SHARE = {REAL: 3, OCCLUDED: 6, SPLICED: 6, LONG: 3}
 # Headline cells: every n-th clip of the kind.
 HEADLINE_SHARE = {REAL: 1, OCCLUDED: 2, SPLICED: 2, LONG: 1, **dict.fromkeys(TO_AND_FRO, 4)}
-SEEDED = (REAL, OCCLUDED)  # kinds on which headline cells get several seeds; the base also on long ones
+SEEDED = (REAL, OCCLUDED)  # kinds on which headline cells get several seeds
+LONG_SEEDED = (BASE, OUTWARD, CAUSAL_RESERVOIR)  # those that the comparison of offline with causal rests on
 SHORT_ONLY = ("eviction x bank", "gate x passes")  # factors that are too many to be measured on long clips
 
 
@@ -47,7 +48,7 @@ def is_measured(cell: Cell, kind: str, number: int) -> bool:
 
 def has_seeds(cell: Cell, kind: str) -> bool:
     """Whether several are measured."""
-    return cell.headline and cell.random and (kind in SEEDED or (kind == LONG and cell.name == BASE))
+    return cell.headline and cell.random and (kind in SEEDED or (kind == LONG and cell.name in LONG_SEEDED))
 
 
 def candidates(cells: Sequence[Cell], causal: bool) -> list[Cell]:

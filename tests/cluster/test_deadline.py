@@ -17,6 +17,14 @@ def test_an_upload_says_nothing_on_its_way():
     assert deadline.verdict(500, 0, 0, None, "final") is not None
 
 
+def test_an_upload_that_does_not_answer_is_none():
+    """Its last word was of the unit before: this one holds the interpreter's lock."""
+    deadline = Deadline(stall_seconds=60, publish_seconds=600)
+    assert deadline.verdict(500, 0, 0, None, "publish", answered=450) is None
+    said = deadline.verdict(500, 0, 0, None, "publish", answered=430)
+    assert said is not None and "allowed: 60 s" in said
+
+
 def test_a_unit_may_take_many_times_what_was_predicted_but_not_forever():
     deadline = Deadline(stall_seconds=60, overrun=20, least_seconds=1800)
     assert deadline.verdict(1700, 0, 1699, predicted_seconds=1) is None
