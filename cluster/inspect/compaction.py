@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.config_lock import CONFIG_NAME
-from cluster.finalise import publish_rows
+from cluster.finalise import publish_rows, row_name
 from cluster.inspect.inspection import (
     COMPACTION_NAME,
     Output,
@@ -294,8 +294,9 @@ def _publish_sorted(output: Output, target: Storage, table: str, schema: Any, ke
         wanted = [row for row in rows if kept is None or row["video_id"] in kept]
         tables.append(pa.Table.from_pylist(wanted, schema.SCHEMA))
     merged = pa.concat_tables(tables).sort_by([(name, "ascending") for name in schema.SORT])
-    if kept is not None and set(kept) != set(merged["video_id"].unique().to_pylist()):
-        missing = sorted(set(kept) - set(merged["video_id"].unique().to_pylist()))
+    # A video without objects, as imports have them, has a file without rows.
+    missing = sorted(video_id for video_id in kept or () if row_name(table, video_id) not in output.sizes)
+    if missing:
         raise Unreadable(f"{output.storage.url} has no tracks of {missing[0]!r}. Run jobs.annotate again.")
     if merged.num_rows:
         sink = pa.BufferOutputStream()

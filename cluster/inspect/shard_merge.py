@@ -3,6 +3,7 @@
 A video's rows are hashed as they come from its shards and again as they lie in the finished files; these must agree.
 """
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from schemas import masks as masks_schema
+from schemas.convert.output import IMAGES_KEY
 from schemas.metadata import file_metadata
 from schemas.rows_digest import RowsDigest
 
@@ -50,6 +52,13 @@ class SourceVideo:
         """The manifest's name of the video."""
         return self.row["video_id"]
 
+    @property
+    def images(self) -> dict[str, Any]:
+        """What an import recorded of the names of its images, as an entry of a file's metadata; empty without."""
+        name = IMAGES_KEY.decode()
+        recorded = self.shards[0].metadata.get(name)
+        return {} if recorded is None else {name: json.loads(recorded)}
+
 
 def open_shard(name: str, path: Path) -> SourceShard:
     """Raises MergeError where the file is no shard."""
@@ -73,7 +82,7 @@ def merge(folder: Path, names: Sequence[str], rows: int, videos: Iterable[Source
     for video in videos:
         digest = RowsDigest()
         shards += video.shards
-        parts[-1].begin(video.row)
+        parts[-1].begin(video.row, video.images)
         for batch in _sorted_batches(video, folder, digest):
             while batch.num_rows > parts[-1].room and len(parts) < len(names):
                 head = batch.slice(0, parts[-1].room)
@@ -106,11 +115,11 @@ class _Part:
         self._waiting = 0
         self._digests: list[RowsDigest] = []
 
-    def begin(self, row: Mapping[str, Any]) -> None:
+    def begin(self, row: Mapping[str, Any], images: Mapping[str, Any] | None = None) -> None:
         if self._waiting >= SMALL_GROUP_ROWS:
             self._flush()
         facts = {"start": row["first_frame"], **{name: row[name] for name in ("stride", "height", "width")}}
-        self.videos.append({"video_id": row["video_id"], **facts, "rows": 0})
+        self.videos.append({"video_id": row["video_id"], **facts, "rows": 0, **(images or {})})
         self._digests.append(RowsDigest())
 
     def append(self, batch: pa.RecordBatch) -> None:

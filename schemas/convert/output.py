@@ -14,7 +14,8 @@ from schemas.parquet import read_table
 from schemas.reader import connected, open_masks
 from schemas.urls import public_url
 
-# In a shard's metadata: the names of a video's images where an import was told them (annotated, and all).
+# In a shard's metadata, of a compacted one in the entry of its video: the names of a video's images where an import was
+# told them (annotated, and all).
 IMAGES_KEY = b"image_names"
 
 
@@ -90,7 +91,7 @@ class MasksOutput:
         if images is not None and (not frames or frames[-1] < len(images)):
             names, sources = [images[frame] for frame in frames], list(images)
         elif row["shards"]:
-            names, sources = self._recorded(row["shards"][0]["unit_id"], count)
+            names, sources = self._recorded(row["shards"][0]["unit_id"], video.video_id, count)
 
         def rows() -> Iterator[Any]:
             for frame, found in masks.frames():
@@ -121,7 +122,7 @@ class MasksOutput:
             unlisted=unlisted if names is None else None,
         )
 
-    def _recorded(self, unit_id: str, count: int) -> tuple[list[str] | None, list[str] | None]:
+    def _recorded(self, unit_id: str, video_id: str, count: int) -> tuple[list[str] | None, list[str] | None]:
         name = f"masks/{unit_id}.parquet"
         try:
             with self._fs.open(f"{self._root}/{name}", "rb") as file:
@@ -130,9 +131,12 @@ class MasksOutput:
             raise ConvertError(f"{self.shown}/{name} is lost: see python -m jobs.verify") from error
         except pa.ArrowException as error:
             raise ConvertError(f"{self.shown}/{name} is damaged ({error}): see python -m jobs.verify") from error
-        if IMAGES_KEY not in metadata:
+        record = json.loads(metadata.get(IMAGES_KEY, b"null"))
+        for video in json.loads(metadata.get(b"videos", b"[]")):
+            if video["video_id"] == video_id:
+                record = video.get(IMAGES_KEY.decode())
+        if record is None:
             return None, None
-        record = json.loads(metadata[IMAGES_KEY])
         annotated = record["annotated"]
         return annotated if annotated is not None and len(annotated) == count else None, record["source"]
 

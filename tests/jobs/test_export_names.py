@@ -4,10 +4,13 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pytest
 from made_export import clips, tree, write_clips
 
+from jobs.compact import main as compact
 from jobs.export import main as export
 from jobs.import_masks import main as import_masks
+from jobs.verify import main as verify
 
 
 def exported(out: Path, form: str, to: Path, *extra: object) -> Path:
@@ -45,10 +48,15 @@ def test_it_says_where_images_go_by_their_indices(tmp_path, capsys):
     assert f"{images} holds 8 images, and 9 when it was annotated" in capsys.readouterr().err
 
 
-def test_an_import_has_the_names_of_its_images(tmp_path, capsys):
+@pytest.mark.parametrize("compacted", [False, True])
+def test_an_import_has_the_names_of_its_images(tmp_path, capsys, compacted):
     write_clips(tmp_path / "out", clips(tmp_path))
     back, davis = tmp_path / "back", exported(tmp_path / "out", "davis", tmp_path / "davis")
     assert import_masks(["--from", str(davis), "--format", "davis", "--to", str(back)]) == 0
+    if compacted:
+        assert compact([str(back), "--to", str(tmp_path / "compacted")]) == 0
+        back = tmp_path / "compacted"
+        assert verify([str(back), "--all-masks"]) == 0
     (tmp_path / "davis").rename(tmp_path / "gone")
     capsys.readouterr()
     assert tree(exported(back, "davis", tmp_path / "again")) == tree(tmp_path / "gone")
