@@ -16,6 +16,7 @@ from cluster.stores.storage import Storage
 PROGRESS_NAME = "_run/progress.json"
 EVERY_SECONDS = 10.0
 FRESH_SECONDS = 60.0  # storage and clocks may lag
+AT_WORK = ("running", "draining")  # states; every other one is a last word
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -25,7 +26,7 @@ def other_driver(storage: Storage) -> str | None:
         record = json.loads(storage.read(PROGRESS_NAME))
         heard = calendar.timegm(time.strptime(record["time"], TIME_FORMAT))
         host, pid = record["host"], int(record["pid"])
-        at_work = record["state"] in ("running", "draining") and abs(time.time() - heard) < FRESH_SECONDS
+        at_work = record["state"] in AT_WORK and abs(time.time() - heard) < FRESH_SECONDS
     except (OSError, ValueError, KeyError, TypeError):
         return None
     here = host == platform.node()

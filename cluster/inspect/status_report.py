@@ -22,7 +22,7 @@ from cluster.inspect.inspection import (
 from cluster.inspect.remedy import remedy
 from cluster.plan import BURN_IN
 from cluster.progress import duration
-from cluster.progress_file import FRESH_SECONDS, PROGRESS_NAME
+from cluster.progress_file import AT_WORK, FRESH_SECONDS, PROGRESS_NAME
 from cluster.stores.storage import Storage
 from cluster.summary import SUMMARY_NAME
 from schemas import failures as failures_schema
@@ -87,7 +87,7 @@ class Status:
         if self.frames_done is not None:
             of = f" of about {self.frames}" if self.frames else ""
             shown.append(f"frames: {self.frames_done}{of} in finished videos")
-        if self.state in ("running", "draining"):
+        if self.state in AT_WORK:
             shown.append("now:    " + self._pace())
         if self.attempts_retried or self.attempts_lost:
             shown.append(f"attempts: {self.attempts_retried} tried again, {self.attempts_lost} lost with their machine")
@@ -129,7 +129,7 @@ def read_status(storage: Storage, now: datetime.datetime | None = None) -> Statu
         failures = _failure_kinds(storage, last, notes)
     heard = _time(progress.get("time"))
     age = None if heard is None else max(0.0, (now - heard).total_seconds())
-    running = age is not None and age <= FRESH_SECONDS and progress.get("state") in ("running", "draining")
+    running = age is not None and age <= FRESH_SECONDS and progress.get("state") in AT_WORK
     return Status(
         url=storage.url,
         state=_state(progress, summary, running, facts, bool(products)),
@@ -152,10 +152,10 @@ def _state(progress: Mapping, summary: Mapping, running: bool, facts: Mapping, b
         return progress["state"]
     said = progress.get("state") or summary.get("state")
     # With failed videos it may be a run that tried these again and was killed.
-    if facts["left"] == 0 and not (facts["failed"] and said in ("running", "draining")):
+    if facts["left"] == 0 and not (facts["failed"] and said in AT_WORK):
         return "done"
     # A driver that was killed leaves "running" behind for ever.
-    if said in ("running", "draining"):
+    if said in AT_WORK:
         return "stopped"
     if said and said != "done":
         return str(said)
