@@ -6,7 +6,7 @@ from cluster.open_video import BurnInFacts, OpenVideo
 from cluster.plan import UNIT_SEGMENTS
 from cluster.reading import picture_digest
 from stcn_core.burn_in import BurnInChoice, MotionWeights, StcnbufChoice
-from stcn_core.settings import OfflineSettings
+from stcn_core.settings import SAMPLED_ORDERS, OfflineSettings
 
 
 def collect(
@@ -48,7 +48,7 @@ def collect(
 
 
 def _choice(video: OpenVideo, settings: OfflineSettings) -> BurnInChoice:
-    if settings.burn_in_order == "priority":
+    if settings.burn_in_order in SAMPLED_ORDERS:
         return BurnInChoice(settings.seed, video.row.video_id, settings.burn_in_passes, settings.visited_frames)
     first = [frame for frame in video.prompts.frames if frame in video.grid]
     permute = settings.burn_in_order == "stcnbuf"

@@ -55,18 +55,19 @@ def add_policies(group: argparse._ArgumentGroup) -> None:
         default=default.burn_in_choice,
         help="motion: frames where the image's movement changes are likelier (default uniform)",
     )
+    orders = "; ".join(f"{name}: {what}" for name, what in BURN_IN_ORDERS.items())
     group.add_argument(
         "--burn-in-order",
-        choices=BURN_IN_ORDERS,
+        choices=tuple(BURN_IN_ORDERS),
         default=default.burn_in_order,
-        help="of the frames visited; stcnbuf: its own, numpy seeded by --seed (default priority)",
+        help=f"in which the burn-in visits its frames (default %(default)s). {orders}",
     )
     gates = "; ".join(f"{name}: {what}" for name, what in GATES.items())
     group.add_argument(
         "--burn-in-gate",
         default=default.burn_in_gate,
         metavar="NAMES",
-        help=f"against early mistakes that spread, joined by commas, as in outward,relabel (default: none). {gates}",
+        help=f"against early mistakes that spread, joined by commas, as in two-way,relabel (default: none). {gates}",
     )
     group.add_argument(
         "--gate-overlap",

@@ -8,13 +8,14 @@ Frames may be given weights; the sample then is one without replacement in their
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from stcn_core.image_change import image_change
 from stcn_core.seeds import named_seed
 
+WINDOW = 4  # outward: each frame is drawn from so many
 TRIGGER = 0.5  # percentage points of dI at which EamStcn's rule may trigger; here a weight of 2
 
 
@@ -126,3 +127,20 @@ class StcnbufChoice(BurnInChoice):
 
     def __len__(self) -> int:
         return len(list(self.order()))
+
+
+def outward(frames: Sequence[int], prompted: Collection[int], draw: np.random.Generator) -> tuple[int, ...]:
+    """A random order that grows from the prompted frames: each frame is drawn from the WINDOW nearest to a prompt that
+    are left. A wider window soon visits frames far from any that is known, and loses what outward is for."""
+    there = np.asarray(sorted(prompted))
+    frames = np.asarray(frames)
+    after = np.searchsorted(there, frames).clip(max=len(there) - 1)
+    distance = np.minimum(np.abs(frames - there[after]), np.abs(frames - there[(after - 1).clip(min=0)]))
+    near = frames[np.lexsort((frames, distance))].tolist()
+    order: list[int] = []
+    reached: list[int] = []
+    for visit in range(len(near)):
+        taken = len(order) + len(reached)
+        reached += near[taken : visit + WINDOW]
+        order.append(reached.pop(int(draw.integers(len(reached)))))
+    return tuple(order)

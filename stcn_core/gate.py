@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stcn_core.burn_in import outward
 from stcn_core.memory import MemoryBank
 from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.seeds import named_seed
 from stcn_core.settings import OfflineSettings
 
-WINDOW = 4  # outward: each frame is drawn from so many
 KEPT = 0.5  # restart: share of the bank that the next pass starts with
 STRIDE = 4  # of the label maps that a rehearsal keeps: one in 16 pixels
 
@@ -38,11 +38,12 @@ class Stage:
 
 
 def stages(order: Sequence[int], settings: OfflineSettings, prompted: Collection[int], name: str) -> list[Stage]:
-    """The burn-in of the frames in `order`, pass after pass, under the settings' gates. name: the video's id."""
-    gates, passes = settings.gates, settings.burn_in_passes
+    """The burn-in of the frames in `order`, pass after pass, under the settings' order and gates. name: the video's
+    id."""
+    gates, passes, grows = settings.gates, settings.burn_in_passes, settings.burn_in_order == "outward"
     size = max(1, -(-len(order) // passes))
     parts = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
-    if "outward" in gates and parts:
+    if grows and parts:
         parts[0] = outward(parts[0], prompted, _draw(settings, name, "outward"))
     found = []
     if "agreement" in gates and parts:
@@ -50,28 +51,11 @@ def stages(order: Sequence[int], settings: OfflineSettings, prompted: Collection
         # Of a long video every pass visits other frames: what is not rehearsed would not be trusted.
         visited = tuple(dict.fromkeys(frame for part in parts for frame in part))
         other = tuple(int(frame) for frame in draw.permutation(visited))
-        if "outward" in gates:
+        if grows:
             other = outward(visited, prompted, draw)
         found.append(Stage(other, rehearsal=True))
     found += [Stage(part, restart=number > 0 and "restart" in gates) for number, part in enumerate(parts)]
     return [*found, Stage(None)] if "relabel" in gates else found
-
-
-def outward(frames: Sequence[int], prompted: Collection[int], draw: np.random.Generator) -> tuple[int, ...]:
-    """A random order that grows from the prompted frames: each frame is drawn from the WINDOW nearest to a prompt that
-    are left. A wider window soon visits frames far from any that is known, and loses what outward is for."""
-    there = np.asarray(sorted(prompted))
-    frames = np.asarray(frames)
-    after = np.searchsorted(there, frames).clip(max=len(there) - 1)
-    distance = np.minimum(np.abs(frames - there[after]), np.abs(frames - there[(after - 1).clip(min=0)]))
-    near = frames[np.lexsort((frames, distance))].tolist()
-    order: list[int] = []
-    reached: list[int] = []
-    for visit in range(len(near)):
-        taken = len(order) + len(reached)
-        reached += near[taken : visit + WINDOW]
-        order.append(reached.pop(int(draw.integers(len(reached)))))
-    return tuple(order)
 
 
 def overlaps(labels: Tensor, other: Tensor, objects: int) -> list[float]:

@@ -7,12 +7,17 @@ from typing import Literal, get_args
 MemoryPolicy = Literal["fifo", "random-frame", "reservoir", "random-token", "unbounded"]
 MEMORY_POLICIES: tuple[str, ...] = get_args(MemoryPolicy)
 AFFINITIES = ("l2", "dot")
-BURN_IN_ORDERS = ("priority", "stcnbuf", "stcnbuf-in-order")
+BURN_IN_ORDERS = {
+    "priority": "uniformly at random",
+    "outward": "in the first pass at random from those next to the prompts outwards; goes with --memory-policy "
+    "reservoir, which keeps frames of the whole way",
+    "stcnbuf": "that package's, numpy seeded by --seed",
+    "stcnbuf-in-order": "all of them, in order",
+}
+SAMPLED_ORDERS = ("priority", "outward")  # those that can do with some of the frames
 GATES = {
     "agreement": "a frame is memorised where a burn-in in another random order gave it the same mask",
     "two-way": "a frame is memorised where, as the only memory, it gives back the prompt's mask",
-    "outward": "the first pass's random order grows outward from the prompts; under --memory-policy reservoir the bank "
-    "keeps frames of the whole way",
     "relabel": "in the end the bank's frames are segmented again",
     "restart": "each further pass starts with the surest half of the bank alone",
 }
@@ -72,11 +77,11 @@ class OfflineSettings:
     confidence_gate: float = 0.0  # frames whose masks are less sure are not memorised
     pin_prompts: bool = True  # otherwise given masks are memorised like any frame, and lost like any (stcnbuf)
     burn_in_choice: Literal["uniform", "motion"] = "uniform"  # motion: EamStcn's image part weighs the frames
-    burn_in_order: Literal["priority", "stcnbuf", "stcnbuf-in-order"] = "priority"
+    burn_in_order: Literal["priority", "outward", "stcnbuf", "stcnbuf-in-order"] = "priority"
     kernel_sigma: float = 0.0  # kernelised memory, feature pixels; 0 = none
     scales: str = ""  # "480,600:7": runs whose probabilities are averaged, each with its kernel_sigma
     flip: bool = False  # each of them also mirrored
-    burn_in_gate: str = ""  # "outward,relabel": names of GATES; see stcn_core/gate.py
+    burn_in_gate: str = ""  # "two-way,relabel": names of GATES; see stcn_core/gate.py
     gate_overlap: float = 0.5  # J from which masks count as the same, for agreement and two-way
 
     def __post_init__(self) -> None:
@@ -117,7 +122,7 @@ class OfflineSettings:
         for option, sigma in kernels.items():
             if sigma and not self.top_k:
                 raise ValueError(f"{option}: a kernel works on the best matches: give --top-k 1 or more")
-        if self.burn_in_order != "priority" and self.burn_in_frames != 0:
+        if self.burn_in_order not in SAMPLED_ORDERS and self.burn_in_frames != 0:
             raise ValueError(f"--burn-in-order {self.burn_in_order} visits every frame: give --burn-in-frames all")
         self._check_gates()
         if self.second_opinion and not self.burn_in_passes:
@@ -137,8 +142,10 @@ class OfflineSettings:
             raise ValueError("--burn-in-gate trusts the given masks: it does not go with --no-pin-prompts")
         if "restart" in self.gates and self.burn_in_passes < 2:
             raise ValueError("--burn-in-gate restart is about later passes: give --burn-in-passes 2 or more")
-        if self.gates and self.burn_in_order != "priority":
-            raise ValueError(f"--burn-in-gate works on the random order, not on --burn-in-order {self.burn_in_order}")
+        if self.gates and self.burn_in_order not in SAMPLED_ORDERS:
+            raise ValueError(
+                f"--burn-in-gate goes with --burn-in-order {' or '.join(SAMPLED_ORDERS)}, not {self.burn_in_order}"
+            )
         if {"relabel", "restart"} & set(self.gates) and self.memory_policy == "random-token":
             raise ValueError("--burn-in-gate relabel and restart need whole frames in the bank, not random-token")
         if not 0 <= self.gate_overlap <= 1:

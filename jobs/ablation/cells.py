@@ -13,7 +13,6 @@ GATES = {
     "confidence": {"confidence_gate": 0.8},
     "agreement": {"burn_in_gate": "agreement"},
     "two-way": {"burn_in_gate": "two-way"},
-    "outward": {"burn_in_gate": "outward"},
     "relabel": {"burn_in_gate": "relabel"},
 }
 
@@ -40,8 +39,8 @@ class Cell:
 
 
 def grid() -> list[Cell]:
-    """All cells, at most 60, the headline ones first."""
-    base = OfflineSettings(memory_frames=BANK)
+    """All cells, at most 60, the headline ones first. The base is the customer's procedure, whatever the defaults."""
+    base = OfflineSettings(memory_frames=BANK, memory_policy="fifo", burn_in_order="priority")
     causal = replace(base, burn_in_passes=0)
     found = [Cell(BASE, "base", base, True), Cell(CAUSAL, "bank, causal", causal, True)]
 
@@ -75,22 +74,24 @@ def grid() -> list[Cell]:
     add("causal-confidence", "causal policy", causal, **GATES["confidence"])
     add("causal-adaptive", "causal policy", causal, admission="adaptive")
     for name, change in GATES.items():
-        add(f"gate-{name}", "gate", headline=name in ("outward", "two-way"), **change)
-    add("gate-outward-relabel", "gate", burn_in_gate="outward,relabel")
+        add(f"gate-{name}", "gate", headline=name == "two-way", **change)
+    outward = replace(base, burn_in_order="outward")
+    add("order-outward", "order", outward, headline=True)
+    add("order-outward-relabel", "order", outward, **GATES["relabel"])
     # Under fifo an outward burn-in leaves only what is farthest from the prompts.
-    spread = replace(base, burn_in_gate="outward", memory_policy="reservoir")
-    add(OUTWARD, "gate, reservoir", spread, headline=True)
+    spread = replace(outward, memory_policy="reservoir")
+    add(OUTWARD, "outward, reservoir", spread, headline=True)
     for bank in (50, DEFAULT_BANK):
         all_long = bank == DEFAULT_BANK
-        add(f"{OUTWARD}-bank-{bank}", "gate, reservoir", spread, memory_frames=bank, all_long=all_long)
+        add(f"{OUTWARD}-bank-{bank}", "outward, reservoir", spread, memory_frames=bank, all_long=all_long)
     for more in ("agreement", "two-way", "relabel"):
-        gates = f"outward,{more}"
-        add(f"{OUTWARD}-{more}", "gate, reservoir", spread, headline=more == "two-way", burn_in_gate=gates)
+        add(f"{OUTWARD}-{more}", "outward, reservoir", spread, headline=more == "two-way", **GATES[more])
     add("passes-2", "passes", burn_in_passes=2)
     for name, change in GATES.items():
         add(f"gate-{name}-passes-2", "gate x passes", burn_in_passes=2, **change)
     add("gate-restart-passes-2", "gate x passes", burn_in_passes=2, burn_in_gate="restart")
-    add("gate-outward-restart-passes-2", "gate x passes", burn_in_passes=2, burn_in_gate="outward,restart")
+    add("order-outward-passes-2", "gate x passes", outward, burn_in_passes=2)
+    add("order-outward-restart-passes-2", "gate x passes", outward, burn_in_passes=2, burn_in_gate="restart")
     for times in (1, 2, 8):
         add(f"burn-in-{times}x", "burn-in frames", burn_in_frames=times * BANK)
     for policy in EVICTIONS:

@@ -25,7 +25,7 @@ def test_the_burn_in_costs_what_it_visits() -> None:
 
 @pytest.mark.parametrize(
     ("gate", "visits"),
-    [("", 80), ("outward", 80), ("restart", 80), ("agreement", 160), ("relabel", 100), ("outward,agreement", 160)],
+    [("", 80), ("restart", 80), ("agreement", 160), ("relabel", 100), ("restart,agreement", 160)],
 )
 def test_gates_that_visit_again_cost_more(gate: str, visits: int) -> None:
     assert visits_of(replace(CONFIG, burn_in_gate=gate), 80, 1000) == visits

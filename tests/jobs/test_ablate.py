@@ -55,7 +55,7 @@ def ablate(place: Path, output: Path, *more: str) -> int:
 
 
 def test_a_grid_is_measured_once_and_told(place: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    cells = ("--cells", "base", "causal", "gate-outward", "causal-ring-0", "--seeds", "2")
+    cells = ("--cells", "base", "causal", "order-outward", "causal-ring-0", "--seeds", "2")
     kinds = ("--kinds", "real", "occluded", "spliced", "to-and-fro-3", "long", "--long", "1", "--long-frames", "4")
     assert ablate(place, tmp_path, *cells, *kinds) == 0
     files = {str(path.relative_to(tmp_path / "results")) for path in (tmp_path / "results").glob("*/*.json")}
@@ -68,7 +68,7 @@ def test_a_grid_is_measured_once_and_told(place: Path, tmp_path: Path, monkeypat
     assert record["evaluations"] == {"key": 1 + 8 + 9, "value": 2 * (1 + 8 + 1), "decoder": 2 * (8 + 9)}
     assert record["frames"] == FRAMES and len(record["objects"]) == 2
     page = (tmp_path / "ablation.md").read_text()
-    assert "## Offline against causal" in page and "| real | " in page and "`gate-outward`" in page
+    assert "## Offline against causal" in page and "| real | " in page and "`order-outward`" in page
     assert Image.open(tmp_path / "ablation.png").size[1] > 100
     monkeypatch.setattr(work, "_measured", lambda *_: pytest.fail("measured again"))
     capsys.readouterr()

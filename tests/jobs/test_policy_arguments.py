@@ -25,10 +25,10 @@ def config(*words: str) -> RunConfig:
 
 
 def test_gates_are_recorded_and_change_the_fingerprint() -> None:
-    found = config("--burn-in-gate", "outward,relabel", "--gate-overlap", "0.7")
-    assert (found.burn_in_gate, found.gate_overlap) == ("outward,relabel", 0.7)
+    found = config("--burn-in-gate", "two-way,relabel", "--gate-overlap", "0.7")
+    assert (found.burn_in_gate, found.gate_overlap) == ("two-way,relabel", 0.7)
     assert RunConfig.from_json(found.to_json()) == found
-    assert len({each.fingerprint() for each in (config(), found, config("--burn-in-gate", "outward"))}) == 3
+    assert len({each.fingerprint() for each in (config(), found, config("--burn-in-gate", "two-way"))}) == 3
 
 
 def test_help_names_every_gate(capsys: pytest.CaptureFixture) -> None:
@@ -54,7 +54,7 @@ def test_a_run_with_gates_visits_stored_frames_again(tmp_path: Path) -> None:
     save_checkpoint(random_network(), tmp_path / "tiny.safetensors")
     row = VideoRow(1, str(tmp_path / "video"), "v", (Prompt(frame=0, mask=str(tmp_path / "mask.png")),))
     found = []
-    for gates in ("", "agreement,two-way,outward,relabel,restart"):
+    for gates in ("", "agreement,two-way,relabel,restart"):
         common = {"resolution": 48, "memory_frames": 4, "burn_in_frames": 8, "burn_in_passes": 2, "gate_overlap": 0.3}
         run = RunConfig("tiny", file_sha256(tmp_path / "tiny.safetensors"), burn_in_gate=gates, **common)
         storage = Storage(str(tmp_path / f"out{len(found)}"))

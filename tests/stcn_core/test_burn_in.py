@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from stcn_core.burn_in import BurnInChoice
+from stcn_core import burn_in
+from stcn_core.burn_in import BurnInChoice, outward
 
 
 def offered(frames: list[int], seed: int = 0, name: str = "v", passes: int = 1, limit: int | None = 10) -> BurnInChoice:
@@ -68,3 +69,15 @@ def test_every_frame_is_chosen_equally_often() -> None:
         counts.update(offered(list(range(30)), seed=seed, limit=6).order())
     chi_square = sum((counts[frame] - 300) ** 2 / 240 for frame in range(30))
     assert chi_square < 65  # 29 degrees of freedom: 58 is the 0.1 % point
+
+
+def test_outward_is_random_and_grows_from_the_prompts() -> None:
+    frames = list(range(200))
+    order = outward(frames, [100], np.random.default_rng(0))
+    assert sorted(order) == frames
+    assert order != outward(frames, [100], np.random.default_rng(1))
+    for visit, frame in enumerate(order):
+        assert abs(frame - 100) <= (visit + burn_in.WINDOW) / 2
+    two = outward(frames, [10, 190], np.random.default_rng(0))
+    assert all(min(abs(f - 10), abs(f - 190)) <= 4 for f in two[:10])
+    assert {f < 100 for f in two[:20]} == {True, False}

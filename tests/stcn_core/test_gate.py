@@ -9,7 +9,7 @@ import torch
 from made_networks import moving_squares, random_network, square_labels
 
 from stcn_core import gate
-from stcn_core.gate import Stage, certainty, outward, overlaps, stages, surest
+from stcn_core.gate import Stage, certainty, overlaps, stages, surest
 from stcn_core.network import STCN
 from stcn_core.offline import OfflineSegmenter
 from stcn_core.prompts import FramePrompts, PromptSet
@@ -68,16 +68,20 @@ def test_every_frame_that_a_pass_visits_is_rehearsed() -> None:
     assert (first, second) == (Stage((5, 1, 7)), Stage((9, 3, 1)))
 
 
-def test_outward_is_random_and_grows_from_the_prompts() -> None:
-    frames = list(range(200))
-    order = outward(frames, [100], np.random.default_rng(0))
-    assert sorted(order) == frames
-    assert order != outward(frames, [100], np.random.default_rng(1))
-    for visit, frame in enumerate(order):
-        assert abs(frame - 100) <= (visit + gate.WINDOW) / 2
-    two = outward(frames, [10, 190], np.random.default_rng(0))
-    assert all(min(abs(f - 10), abs(f - 190)) <= 4 for f in two[:10])
-    assert {f < 100 for f in two[:20]} == {True, False}
+def test_a_rehearsal_grows_outward_too() -> None:
+    options = settings("agreement", burn_in_passes=2, burn_in_order="outward")
+    rehearsal, first, second = stages([30, 1, 90, 2, 60, 3, 4, 5, 6, 7, 8, 9], options, [0], "v")
+    assert rehearsal.frames[0] in (1, 2, 3, 4) and rehearsal.frames[-1] in (60, 30, 9, 90)
+    assert sorted(first.frames) == [1, 2, 3, 30, 60, 90] and first.frames[0] in (1, 2, 3, 30)
+    assert second.frames == (4, 5, 6, 7, 8, 9)  # as it was
+
+
+def test_a_burn_in_that_grows_outward_is_another_one_and_repeatable(network: STCN) -> None:
+    options = settings("", burn_in_order="outward", memory_policy="reservoir")
+    random = settings("", memory_policy="reservoir")
+    (run, order), (_, again), (other, _) = (burned_in(network, each) for each in (options, options, random))
+    assert order == again != ORDER and sorted(order) == sorted(ORDER)
+    assert run.gate is None and other.memory.bank_frames() != run.memory.bank_frames()
 
 
 def test_overlaps_and_certainty() -> None:
@@ -212,8 +216,8 @@ def test_restart_begins_with_half_of_the_bank(network: STCN, monkeypatch: pytest
 
 @pytest.mark.parametrize("policy", ["fifo", "random-frame", "reservoir", "random-token", "unbounded"])
 def test_split_equals_unsplit_from_the_saved_bank(network: STCN, policy: str, tmp_path: Path) -> None:
-    names = "agreement,two-way,outward" + ("" if policy == "random-token" else ",relabel,restart")
-    options = settings(names, memory_policy=policy, gate_overlap=0.3, burn_in_passes=2)
+    names = "agreement,two-way" + ("" if policy == "random-token" else ",relabel,restart")
+    options = settings(names, memory_policy=policy, gate_overlap=0.3, burn_in_passes=2, burn_in_order="outward")
     run, _ = burned_in(network, options)
     assert run.memory.bank_frames()
     run.save_bank(tmp_path / "bank")
@@ -232,10 +236,10 @@ def test_split_equals_unsplit_from_the_saved_bank(network: STCN, policy: str, tm
     ("changes", "said"),
     [
         ({"burn_in_gate": "outwards"}, "--burn-in-gate"),
-        ({"burn_in_gate": "outward,outward"}, "--burn-in-gate"),
-        ({"burn_in_gate": "outward", "burn_in_passes": 0}, "causal"),
+        ({"burn_in_gate": "two-way,two-way"}, "--burn-in-gate"),
+        ({"burn_in_gate": "two-way", "burn_in_passes": 0}, "causal"),
         ({"burn_in_gate": "restart"}, "--burn-in-passes 2"),
-        ({"burn_in_gate": "outward", "burn_in_order": "stcnbuf", "burn_in_frames": 0}, "--burn-in-order"),
+        ({"burn_in_gate": "two-way", "burn_in_order": "stcnbuf", "burn_in_frames": 0}, "--burn-in-order"),
         ({"burn_in_gate": "relabel", "memory_policy": "random-token"}, "random-token"),
         ({"burn_in_gate": "relabel", "pin_prompts": False}, "pin-prompts"),
         ({"gate_overlap": 1.1}, "--gate-overlap"),
