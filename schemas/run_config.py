@@ -6,14 +6,26 @@ from dataclasses import asdict, dataclass, fields
 
 NAME = "stcn-run-config"
 VERSION = "1.2.0"
-# What earlier versions did not have: left out of the fingerprint where it is at its default, so that their runs go on.
-ADDED = (
-    "region_decoding",
-    "second_opinion",
-    *("admission", "additional_every", "memory_restart", "include_last", "confidence_gate", "pin_prompts"),
-    *("burn_in_choice", "burn_in_order", "kernel_sigma", "scales", "flip", "clean"),
-    *("burn_in_gate", "gate_overlap"),
-)
+# What earlier versions did not ask for, and did: a record without them means this, and they are left out of the
+# fingerprint where they are so, so that earlier runs go on. Not the defaults of today, which may be others.
+BEFORE = {
+    "region_decoding": False,
+    "second_opinion": False,
+    "admission": "every-nth",
+    "additional_every": 25,
+    "memory_restart": False,
+    "include_last": False,
+    "confidence_gate": 0.0,
+    "pin_prompts": True,
+    "burn_in_choice": "uniform",
+    "burn_in_order": "priority",
+    "kernel_sigma": 0.0,
+    "scales": "",
+    "flip": False,
+    "clean": "",
+    "burn_in_gate": "",
+    "gate_overlap": 0.5,
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ class RunConfig:
             version = record.pop("version")
             if version.split(".")[0] != VERSION.split(".")[0]:
                 raise ValueError(f"it has version {version}, this program reads {VERSION}")
-            return RunConfig(**record)
+            return RunConfig(**(BEFORE | record))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not a run config: {error}") from error
 
@@ -81,9 +93,8 @@ class RunConfig:
         """Hex SHA-256 over everything that affects masks. The checkpoint counts by its content, not its name."""
         record = asdict(self)
         del record["checkpoint"]
-        defaults = {field.name: field.default for field in fields(self)}
-        for name in ADDED:
-            if record[name] == defaults[name]:
+        for name, before in BEFORE.items():
+            if record[name] == before:
                 del record[name]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
