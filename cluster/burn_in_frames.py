@@ -5,7 +5,7 @@ from cluster.heartbeat import Heartbeat
 from cluster.open_video import BurnInFacts, OpenVideo
 from cluster.plan import UNIT_SEGMENTS
 from cluster.reading import picture_digest
-from stcn_core.burn_in import BurnInChoice, MotionWeights, StcnbufChoice
+from stcn_core.burn_in import BurnInChoice, MotionWeights, StcnbufChoice, sampled_choice
 from stcn_core.settings import SAMPLED_ORDERS, OfflineSettings
 
 
@@ -49,7 +49,7 @@ def collect(
 
 def _choice(video: OpenVideo, settings: OfflineSettings) -> BurnInChoice:
     if settings.burn_in_order in SAMPLED_ORDERS:
-        return BurnInChoice(settings.seed, video.row.video_id, settings.burn_in_passes, settings.visited_frames)
+        return sampled_choice(settings, video.row.video_id, video.prompts.frames)
     first = [frame for frame in video.prompts.frames if frame in video.grid]
     permute = settings.burn_in_order == "stcnbuf"
     return StcnbufChoice(settings.seed, settings.burn_in_passes, settings.group_frames, first, permute)

@@ -41,7 +41,7 @@ class RunConfig:
     burn_in_passes: int = 1
     burn_in_frames: int | None = None
     memory_frames: int = 128
-    memory_policy: str = "fifo"
+    memory_policy: str = "reservoir"
     memory_every: int = 5
     recent_frames: int = 2
     group_frames: int = 5
@@ -63,7 +63,7 @@ class RunConfig:
     confidence_gate: float = 0.0
     pin_prompts: bool = True
     burn_in_choice: str = "uniform"
-    burn_in_order: str = "priority"
+    burn_in_order: str = "outward"
     kernel_sigma: float = 0.0
     scales: str = ""
     flip: bool = False

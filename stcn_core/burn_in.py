@@ -2,6 +2,7 @@
 
 Each frame's priority in a pass is a hash of (seed, video, pass, frame). The N frames of lowest priority are visited,
 in the order of their priorities: a uniform random sample in a uniform random order, found while the video streams by.
+Another order is made of the same sample.
 Frames may be given weights; the sample then is one without replacement in their proportion (Efraimidis and Spirakis
 2006), and is still visited in uniform random order.
 """
@@ -14,6 +15,7 @@ import numpy as np
 
 from stcn_core.image_change import image_change
 from stcn_core.seeds import named_seed
+from stcn_core.settings import OfflineSettings
 
 WINDOW = 4  # outward: each frame is drawn from so many
 TRIGGER = 0.5  # percentage points of dI at which EamStcn's rule may trigger; here a weight of 2
@@ -62,6 +64,27 @@ class BurnInChoice:
 
     def __len__(self) -> int:
         return sum(map(len, self._heaps))
+
+
+class OutwardChoice(BurnInChoice):
+    """The same frames; the first pass visits them from the prompted ones outwards, see `outward`."""
+
+    def __init__(self, seed: int, video_id: str, passes: int, limit: int | None, prompted: Collection[int]) -> None:
+        super().__init__(seed, video_id, passes, limit)
+        self._prompted = tuple(prompted)
+
+    def order(self) -> Iterable[int]:
+        """The frames in visiting order, pass after pass."""
+        found = list(super().order())
+        first = len(self._heaps[0])
+        draw = np.random.default_rng(named_seed(self._seed, self._video_id, "outward"))
+        return iter([*outward(found[:first], self._prompted, draw), *found[first:]])
+
+
+def sampled_choice(settings: OfflineSettings, video_id: str, prompted: Collection[int]) -> BurnInChoice:
+    """The choice under one of SAMPLED_ORDERS. prompted: frames with prompts."""
+    arguments = settings.seed, video_id, settings.burn_in_passes, settings.visited_frames
+    return OutwardChoice(*arguments, prompted) if settings.burn_in_order == "outward" else BurnInChoice(*arguments)
 
 
 class MotionWeights:

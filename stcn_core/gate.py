@@ -38,20 +38,17 @@ class Stage:
 
 
 def stages(order: Sequence[int], settings: OfflineSettings, prompted: Collection[int], name: str) -> list[Stage]:
-    """The burn-in of the frames in `order`, pass after pass, under the settings' order and gates. name: the video's
-    id."""
-    gates, passes, grows = settings.gates, settings.burn_in_passes, settings.burn_in_order == "outward"
+    """The burn-in of the frames in `order`, pass after pass, under the settings' gates. name: the video's id."""
+    gates, passes = settings.gates, settings.burn_in_passes
     size = max(1, -(-len(order) // passes))
     parts = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
-    if grows and parts:
-        parts[0] = outward(parts[0], prompted, _draw(settings, name, "outward"))
     found = []
     if "agreement" in gates and parts:
         draw = _draw(settings, name, "rehearsal")
         # Of a long video every pass visits other frames: what is not rehearsed would not be trusted.
         visited = tuple(dict.fromkeys(frame for part in parts for frame in part))
         other = tuple(int(frame) for frame in draw.permutation(visited))
-        if grows:
+        if settings.burn_in_order == "outward":
             other = outward(visited, prompted, draw)
         found.append(Stage(other, rehearsal=True))
     found += [Stage(part, restart=number > 0 and "restart" in gates) for number, part in enumerate(parts)]

@@ -57,7 +57,7 @@ class OfflineSettings:
     burn_in_passes: int = 1  # 0 = a causal run: in order, memorising every `memory_every` frames
     burn_in_frames: int | None = None  # visited per pass; None = 4 x memory_frames, 0 = all
     memory_frames: int = 128
-    memory_policy: MemoryPolicy = "fifo"
+    memory_policy: MemoryPolicy = "reservoir"
     memory_every: int = 5  # causal runs only
     recent_frames: int = 2
     group_frames: int = 5
@@ -77,7 +77,7 @@ class OfflineSettings:
     confidence_gate: float = 0.0  # frames whose masks are less sure are not memorised
     pin_prompts: bool = True  # otherwise given masks are memorised like any frame, and lost like any (stcnbuf)
     burn_in_choice: Literal["uniform", "motion"] = "uniform"  # motion: EamStcn's image part weighs the frames
-    burn_in_order: Literal["priority", "outward", "stcnbuf", "stcnbuf-in-order"] = "priority"
+    burn_in_order: Literal["priority", "outward", "stcnbuf", "stcnbuf-in-order"] = "outward"
     kernel_sigma: float = 0.0  # kernelised memory, feature pixels; 0 = none
     scales: str = ""  # "480,600:7": runs whose probabilities are averaged, each with its kernel_sigma
     flip: bool = False  # each of them also mirrored

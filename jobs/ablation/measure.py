@@ -9,7 +9,7 @@ from rlemasklib import RLEMask
 from torch import Tensor
 
 from jobs.ablation.clips import Clip
-from stcn_core.burn_in import BurnInChoice
+from stcn_core.burn_in import sampled_choice
 from stcn_core.inference import PreparedNetwork
 from stcn_core.masks import ObjectMask
 from stcn_core.metrics import VideoMetrics
@@ -95,7 +95,7 @@ def segment(network: PreparedNetwork, clip: Clip, settings: OfflineSettings):
     prompts = PromptSet(clip.objects, {0: FramePrompts(given)})
     choice = None
     if settings.burn_in_passes:
-        choice = BurnInChoice(settings.seed, clip.spec.name, settings.burn_in_passes, settings.visited_frames)
+        choice = sampled_choice(settings, clip.spec.name, prompts.frames)
         for frame in range(settings.pin_prompts, clip.frames):  # a pinned frame is in the memory already
             choice.offer(frame)
     segmenter = OfflineSegmenter(

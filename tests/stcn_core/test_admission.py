@@ -209,7 +209,7 @@ def test_a_frame_that_is_turned_away_takes_no_slot_of_the_bank(
     answers = iter([0.9, 0.1, 0.9, 0.1, 0.9, 0.9])
     monkeypatch.setattr("stcn_core.offline.confidence", lambda p: next(answers))
     given = PromptSet((1, 2), {0: FramePrompts({k + 1: mask for k, mask in FIRST.items()})})
-    settings = OfflineSettings(memory_frames=3, confidence_gate=0.5)
+    settings = OfflineSettings(memory_frames=3, memory_policy="fifo", confidence_gate=0.5)
     run = OfflineSegmenter(propagation, settings, given, source=SIZE, size=SIZE, video_id="v", visited=30)
     run.memorise_prompts(lambda frame: VIDEO[frame])
     list(run.burn_in([5, 6, 7, 8, 9, 10], lambda frame: VIDEO[frame]))

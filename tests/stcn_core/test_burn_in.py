@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from stcn_core import burn_in
-from stcn_core.burn_in import BurnInChoice, outward
+from stcn_core.burn_in import BurnInChoice, outward, sampled_choice
+from stcn_core.seeds import named_seed
+from stcn_core.settings import OfflineSettings
 
 
 def offered(frames: list[int], seed: int = 0, name: str = "v", passes: int = 1, limit: int | None = 10) -> BurnInChoice:
@@ -81,3 +83,21 @@ def test_outward_is_random_and_grows_from_the_prompts() -> None:
     two = outward(frames, [10, 190], np.random.default_rng(0))
     assert all(min(abs(f - 10), abs(f - 190)) <= 4 for f in two[:10])
     assert {f < 100 for f in two[:20]} == {True, False}
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_another_order_of_the_same_sample(passes: int) -> None:
+    orders = {}
+    for name in ("priority", "outward"):
+        settings = OfflineSettings(burn_in_order=name, burn_in_passes=passes, burn_in_frames=50)
+        choice = sampled_choice(settings, "v", [120])
+        for frame in range(500):
+            choice.offer(frame)
+        orders[name] = list(choice.order())
+        assert orders[name] == list(choice.order()) and len(choice) == len(orders[name]) == 50 * passes
+    random, grown = (orders[name] for name in ("priority", "outward"))
+    assert sorted(random[:50]) == sorted(grown[:50]) and random[:50] != grown[:50]
+    assert random[50:] == grown[50:]
+    assert tuple(grown[:50]) == outward(random[:50], [120], np.random.default_rng(named_seed(0, "v", "outward")))
+    near = sorted(grown[:50], key=lambda frame: abs(frame - 120))
+    assert set(grown[:8]) <= set(near[:11]) and set(grown[42:50]) <= set(near[38:])

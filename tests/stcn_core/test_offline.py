@@ -391,7 +391,7 @@ def test_encoding_behind_the_network_changes_no_mask(network: STCN, passes: int,
 
 def test_unpinned_prompts_that_push_each_other_out_are_a_prompts_error() -> None:
     frames = {frame: FramePrompts({i: np.ones((32, 48), np.uint8)}) for i, frame in ((1, 0), (2, 4))}
-    options = OfflineSettings(memory_frames=1, pin_prompts=False)
+    options = OfflineSettings(memory_frames=1, memory_policy="fifo", pin_prompts=False)
     propagation = Propagation(random_network(), (32, 48))
     run = OfflineSegmenter(
         propagation, options, PromptSet((1, 2), frames), source=(32, 48), size=(32, 48), video_id="v"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from rlemasklib import RLEMask
 
-from stcn_core.burn_in import BurnInChoice
+from stcn_core.burn_in import sampled_choice
 from stcn_core.checkpoint import BUNDLED, load_checkpoint
 from stcn_core.metrics import jaccard
 from stcn_core.network import STCN
@@ -54,7 +54,7 @@ def masks(settings: OfflineSettings, propagation: Propagation, video: Video) -> 
     prompts = PromptSet(objects, {0: FramePrompts(given)})
     run = OfflineSegmenter(propagation, settings, prompts, source=SIZE, size=SIZE, video_id="v")
     if settings.burn_in_passes:
-        choice = BurnInChoice(settings.seed, "v", 1, settings.visited_frames)
+        choice = sampled_choice(settings, "v", prompts.frames)
         for frame in range(1, FRAMES):
             choice.offer(frame)
         run.memorise_prompts(lambda frame: frames[frame])
