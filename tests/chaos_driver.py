@@ -50,6 +50,17 @@ def children_named(word: str) -> list[int]:
     return found
 
 
+def strike_down(pid: int, number: int) -> None:
+    """Sends a signal and waits until the decoder has stopped or ended. Nobody takes its frames meanwhile: otherwise it
+    could give the last of them before the signal does its work."""
+    os.kill(pid, number)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "Z"):
+            return
+        time.sleep(0.005)
+
+
 class CursedSegmenter(StandInSegmenter):
     """Segments as a stand-in does, and does harm at one frame."""
 
@@ -69,13 +80,14 @@ class CursedSegmenter(StandInSegmenter):
     def _strike(self) -> None:
         assert "torch" not in sys.modules, "the stand-in's actor must not need torch"
         if self._video_id.startswith("segv-actor"):
-            os.kill(os.getpid(), signal.SIGSEGV)
+            # A true one: a signal may be taken by another thread, and this one be done before the process has ended.
+            ctypes.string_at(0)
         elif self._video_id.startswith("gil"):
             ctypes.PyDLL(None).sleep(100_000)  # PyDLL keeps the lock while it calls
         for name, number in (("segv-decoder", signal.SIGSEGV), ("stop-decoder", signal.SIGSTOP)):
             if self._video_id.startswith(name):
                 for pid in children_named("decoder_child"):
-                    os.kill(pid, number)
+                    strike_down(pid, number)
 
 
 class CursedSegmenters(StandInSegmenters):
