@@ -1,12 +1,13 @@
 """The annotate run of the chaos test, as a process of its own: everything real but the network, and some videos cursed.
 
     python tests/chaos_driver.py MANIFEST OUTPUT ADDRESS MARKS [--curses] [--bad-node ID] [--actors N]
-                                 [--storage-options JSON]
+                                 [--stall-seconds S] [--storage-options JSON]
 
 With --curses, videos whose id begins so do real harm to the process that works on them: `segv-decoder` kills the
 decoder by SIGSEGV, `stop-decoder` stops it for good, `segv-actor` kills the actor by SIGSEGV, `gil` holds the
 interpreter's lock for good, `torn` kills the actor (once) while it publishes, `late` (once) right after. On the node
---bad-node nothing works, as with a full scratch disk.
+--bad-node nothing works, as with a full scratch disk; it begins once another has, so that it is no matter of luck
+whether the driver sees others work.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +36,8 @@ from schemas.urls import parent
 
 CONFIG = RunConfig("stand-in", "0" * 64, memory_frames=4, burn_in_frames=8, segment_frames=20)
 CURSED_FRAME = 11
+# Long, so that a busy machine is not taken for a stall; where videos do stall, a test asks for less.
+STALL_SECONDS = 120.0
 
 
 def children_named(word: str) -> list[int]:
@@ -44,6 +48,17 @@ def children_named(word: str) -> list[int]:
             if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(int(pid))
     return found
+
+
+def strike_down(pid: int, number: int) -> None:
+    """Sends a signal and waits until the decoder has stopped or ended. Nobody takes its frames meanwhile: otherwise it
+    could give the last of them before the signal does its work."""
+    os.kill(pid, number)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "Z"):
+            return
+        time.sleep(0.005)
 
 
 class CursedSegmenter(StandInSegmenter):
@@ -65,13 +80,14 @@ class CursedSegmenter(StandInSegmenter):
     def _strike(self) -> None:
         assert "torch" not in sys.modules, "the stand-in's actor must not need torch"
         if self._video_id.startswith("segv-actor"):
-            os.kill(os.getpid(), signal.SIGSEGV)
+            # A true one: a signal may be taken by another thread, and this one be done before the process has ended.
+            ctypes.string_at(0)
         elif self._video_id.startswith("gil"):
             ctypes.PyDLL(None).sleep(100_000)  # PyDLL keeps the lock while it calls
         for name, number in (("segv-decoder", signal.SIGSEGV), ("stop-decoder", signal.SIGSTOP)):
             if self._video_id.startswith(name):
                 for pid in children_named("decoder_child"):
-                    os.kill(pid, number)
+                    strike_down(pid, number)
 
 
 class CursedSegmenters(StandInSegmenters):
@@ -96,13 +112,17 @@ class CursedSegmenters(StandInSegmenters):
 class BadNodeSegmenters(StandInSegmenters):
     """Fails every unit on one node."""
 
-    def __init__(self, seconds_per_frame: float, node: str) -> None:
+    def __init__(self, seconds_per_frame: float, node: str, marks: str) -> None:
         super().__init__(seconds_per_frame)
-        self._node = node
+        self._node, self._works = node, Path(marks) / "works"
 
     def begin(self, settings, prompts, video) -> StandInSegmenter:
         if ray.get_runtime_context().get_node_id() == self._node:
+            deadline = time.monotonic() + STALL_SECONDS / 2
+            while not self._works.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
             raise WorkerError("the scratch folder cannot be used: no space left on device")
+        self._works.touch()
         return super().begin(settings, prompts, video)
 
 
@@ -141,11 +161,12 @@ def main() -> int:
     p.add_argument("--bad-node", metavar="ID")
     p.add_argument("--actors", type=int, default=4)
     p.add_argument("--seconds-per-frame", type=float, default=0.004)
+    p.add_argument("--stall-seconds", type=float, default=STALL_SECONDS, help="half as long for the decoder")
     p.add_argument("--storage-options", type=json.loads, default={})
     args = p.parse_args()
     segmenters = StandInSegmenters(args.seconds_per_frame)
     if args.bad_node:
-        segmenters = BadNodeSegmenters(args.seconds_per_frame, args.bad_node)
+        segmenters = BadNodeSegmenters(args.seconds_per_frame, args.bad_node, args.marks)
     if args.curses:
         segmenters = CursedSegmenters(args.seconds_per_frame, args.marks)
         cluster.run.Storage = TornStorage
@@ -157,8 +178,8 @@ def main() -> int:
         threads=1,
         device="cuda",
         address=args.address,
-        stall_seconds=6.0,
-        decoder_seconds=3.0,
+        stall_seconds=args.stall_seconds,
+        decoder_seconds=args.stall_seconds / 2,
         drain_seconds=5.0,
         output_options=args.storage_options,
     )

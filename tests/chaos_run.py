@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from made_chaos import CURSES, Monkey, Nodes, start_driver, write_chaos_corpus
+from made_chaos import CURSES, Monkey, Nodes, shards, start_driver, write_chaos_corpus
 from made_corpus import ROOT, read_rows, rows_hash, table_rows
 
 
@@ -47,9 +47,10 @@ def disturb(args: argparse.Namespace, folder: Path, good: Path, everything: Path
     expected = rows_hash(read_rows(folder / "quiet"))
     draw, began = random.Random(args.seed), time.monotonic()
     output, drivers, lost_nodes, code = folder / "out", 0, 0, None
-    with Monkey(seed=args.seed, pause=args.pause, most=args.kills) as monkey:
+    more = ("--curses", "--stall-seconds", "12")
+    with Monkey(args.seed, args.pause, args.kills, lambda: shards(output)) as monkey:
         while code is None:
-            driver = start_driver(everything, str(output), nodes, folder / "marks", "--curses")
+            driver = start_driver(everything, str(output), nodes, folder / "marks", *more)
             drivers += 1
             until = time.monotonic() + draw.uniform(20, 60)
             while driver.poll() is None and (time.monotonic() < until or monkey.killed >= args.kills):

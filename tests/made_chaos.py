@@ -3,10 +3,13 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +19,9 @@ from made_corpus import ROOT, environment
 from made_networks import moving_squares
 from made_processes import actors_below, kill
 from ray.cluster_utils import Cluster
+
+NODE_SECONDS = 120.0  # for a node to join: Ray's own test cluster gives it 30
+SHARDS_A_KILL = 4  # with as many actors, what was in flight at one kill is mostly out before the next
 
 # Each must end as a failure row with this class; torn and late ones must come through.
 CURSES = {
@@ -70,13 +76,18 @@ class Nodes:
     """A head without GPUs and two workers with two fake GPUs each. Start it in the main thread."""
 
     def __init__(self) -> None:
+        # It notes its address as the cluster of this machine, which other tests' runs and a user's would join.
+        self._folder, self._before = tempfile.mkdtemp(prefix="r", dir="/tmp"), os.environ.get("RAY_TMPDIR")
+        os.environ["RAY_TMPDIR"] = self._folder
         self.cluster = Cluster()
         self.head = self.cluster.add_node(num_cpus=2, num_gpus=0, object_store_memory=80 << 20, include_dashboard=False)
         self.workers = [self.add(), self.add()]
 
     def add(self):
         """One more worker node."""
-        return self.cluster.add_node(num_cpus=2, num_gpus=2, object_store_memory=80 << 20)
+        node = self.cluster.add_node(wait=False, num_cpus=2, num_gpus=2, object_store_memory=80 << 20)
+        self.cluster.wait_for_nodes(NODE_SECONDS)
+        return node
 
     def lose_one(self) -> None:
         """Kills a node without warning, and adds a new one, as a cloud does."""
@@ -86,6 +97,10 @@ class Nodes:
     def close(self) -> None:
         """Ends all nodes."""
         self.cluster.shutdown()
+        os.environ.pop("RAY_TMPDIR")
+        if self._before is not None:
+            os.environ["RAY_TMPDIR"] = self._before
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def start_driver(manifest: Path, output: str, nodes: Nodes, marks: Path, *more: str) -> subprocess.Popen:
@@ -104,11 +119,16 @@ def start_driver(manifest: Path, output: str, nodes: Nodes, marks: Path, *more: 
 @dataclass
 class Monkey:
     """Kills one actor at random every few seconds until told to stop. Actors are found below this process: raylets are
-    its children."""
+    its children.
+
+    After the first kill it waits for shards, too (published: how many there are). By the clock alone it would kill on a
+    slow machine before anything is ready, and one unit again and again: then the run rightly stops, or gives it up.
+    """
 
     seed: int
     pause: float
     most: int
+    published: Callable[[], int]
     killed: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -123,20 +143,25 @@ class Monkey:
         self._thread.join()
 
     def _work(self) -> None:
-        draw = random.Random(self.seed)
+        draw, enough = random.Random(self.seed), 0
         while self.killed < self.most and not self._stop.wait(draw.uniform(0.5, 1.5) * self.pause):
-            found = sorted(actors_below(os.getpid()))
+            there = self.published()
+            found = sorted(actors_below(os.getpid())) if there >= enough else []
             if found:
                 kill(draw.choice(found))
                 self.killed += 1
+                enough = there + SHARDS_A_KILL
 
 
-def wait_for_shards(output: Path, count: int, seconds: float, driver: subprocess.Popen) -> int:
-    """How many are there once it is at least `count`, the driver has ended or the time is over."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and driver.poll() is None:
-        found = len(list(output.glob("masks/*.parquet")))
-        if found >= count:
-            return found
-        time.sleep(0.1)
+def shards(output: Path) -> int:
+    """How many there are."""
     return len(list(output.glob("masks/*.parquet")))
+
+
+def wait_for_shards(published: Callable[[], int], count: int, driver: subprocess.Popen, seconds: float = 300) -> None:
+    """Until there are at least `count`. The driver must not end before."""
+    deadline = time.monotonic() + seconds
+    while published() < count:
+        assert driver.poll() is None, f"the driver ended with {driver.poll()} at {published()} shards, not {count}"
+        assert time.monotonic() < deadline, f"{published()} shards in {seconds:g} s, not {count}"
+        time.sleep(0.1)

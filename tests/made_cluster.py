@@ -1,6 +1,7 @@
 """A Ray head with a dashboard, as `ray start` makes one, ended by its own process id."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RAY = Path(sys.executable).with_name("ray")
+# Below those that Linux hands out by itself, and above those of Ray's workers: between the look and `ray start` nobody
+# is given one of these.
+PORTS = range(20_000, 32_000)
+START_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,19 @@ def plain_environment(**more: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port on which nothing listens, nor will unless it is told to."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("0.0.0.0", port))
+                return port
+            except OSError:
+                continue
 
 
 def _wait_for(port: int, note: Path, head: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         assert head.poll() is None, "ray start ended"
         with socket.socket() as probe:

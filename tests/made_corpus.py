@@ -64,7 +64,7 @@ def environment(**more: str) -> dict[str, str]:
 def annotate(*arguments, **more: str) -> subprocess.CompletedProcess:
     """Runs the command to its end; its output is in .stderr."""
     return subprocess.run(
-        annotate_command(*arguments), env=environment(**more), capture_output=True, text=True, timeout=240, check=False
+        annotate_command(*arguments), env=environment(**more), capture_output=True, text=True, timeout=600, check=False
     )
 
 

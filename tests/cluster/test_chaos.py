@@ -4,18 +4,27 @@ is explained. Decoding, run-length coding and publishing are real; only the netw
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import s3fs
-from made_chaos import CURSES, Monkey, Nodes, start_driver, wait_for_shards, write_chaos_corpus, write_long_video
+from made_chaos import (
+    CURSES,
+    Monkey,
+    Nodes,
+    shards,
+    start_driver,
+    wait_for_shards,
+    write_chaos_corpus,
+    write_long_video,
+)
 from made_corpus import ROOT, read_rows, rows_hash, table_rows
 from moto.server import ThreadedMotoServer
 
 from schemas import failures as failures_schema
 
+END_SECONDS = 600  # for a run, on a machine that is much slower than ours
 UNITS = 80 + 4 + 1 + 9  # short, torn and late, the long video's burn-in and its segments of 100 frames
 
 
@@ -57,26 +66,28 @@ def undisturbed(corpus: tuple[Path, Path], nodes: Nodes, tmp_path_factory: pytes
     """Hash over all rows of a run that nobody disturbs."""
     folder = tmp_path_factory.mktemp("undisturbed")
     driver = start_driver(corpus[0], str(folder / "out"), nodes, folder / "marks")
-    assert driver.wait(120) == 0, (folder / "marks.log").read_text()
+    assert driver.wait(END_SECONDS) == 0, (folder / "marks.log").read_text()
     rows = read_rows(folder / "out")
     assert len({row["video_id"] for row in rows}) == 85 and len(list((folder / "out/masks").iterdir())) == UNITS - 1
     return rows_hash(rows)
 
 
-@pytest.mark.timeout(300)
 def test_nothing_is_lost_or_doubled(corpus: tuple[Path, Path], nodes: Nodes, undisturbed: str, tmp_path: Path):
     output, marks = tmp_path / "out", tmp_path / "marks"
-    driver = start_driver(corpus[1], str(output), nodes, marks, "--curses")
-    with Monkey(seed=1, pause=2.5, most=8) as monkey:
-        wait_for_shards(output, UNITS // 3, 100, driver)
+    arguments = (corpus[1], str(output), nodes, marks, "--curses", "--stall-seconds", "12")
+
+    def published() -> int:
+        return shards(output)
+
+    driver = start_driver(*arguments)
+    with Monkey(seed=1, pause=2.5, most=8, published=published) as monkey:
+        wait_for_shards(published, UNITS // 3, driver)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
-        before = len(list(output.glob("masks/*.parquet")))
-        assert before >= UNITS // 3
-        driver = start_driver(corpus[1], str(output), nodes, marks, "--curses")
-        wait_for_shards(output, UNITS // 2, 100, driver)
+        driver = start_driver(*arguments)
+        wait_for_shards(published, UNITS // 2, driver)
         nodes.lose_one()
-        code = driver.wait(200)
+        code = driver.wait(END_SECONDS)
     said = (tmp_path / "marks.log").read_text()
     assert code == 3, said
     assert monkey.killed >= 3
@@ -88,7 +99,6 @@ def test_nothing_is_lost_or_doubled(corpus: tuple[Path, Path], nodes: Nodes, und
     _check_failures(output)
 
 
-@pytest.mark.timeout(300)
 def test_a_node_that_fails_everything_is_set_aside(
     corpus: tuple[Path, Path], nodes: Nodes, undisturbed: str, tmp_path: Path
 ):
@@ -96,30 +106,31 @@ def test_a_node_that_fails_everything_is_set_aside(
     output, bad = tmp_path / "out", nodes.workers[-1].node_id
     more = ("--bad-node", bad, "--seconds-per-frame", "0.01")
     driver = start_driver(corpus[0], str(output), nodes, tmp_path / "marks", *more)
-    code = driver.wait(200)
+    code = driver.wait(END_SECONDS)
     said = (tmp_path / "marks.log").read_text()
     assert code == 0, said
     assert rows_hash(read_rows(output)) == undisturbed and not list(output.glob("failures/*")), said
     assert f"(node {bad[:8]}, GPU " in said and "it gets no more for 5 min" in said, said
-    assert said.count("no space left on device") < 15, said
+    assert said.count("no space left on device") < UNITS // 4, said
 
 
-@pytest.mark.timeout(300)
 def test_the_same_on_object_storage(
     corpus: tuple[Path, Path], nodes: Nodes, undisturbed: str, tmp_path: Path, bucket: s3fs.S3FileSystem
 ):
     """Actors and driver killed over an S3 server."""
     marks, options = tmp_path / "marks", json.dumps({"client_kwargs": {"endpoint_url": bucket.endpoint_url}})
     arguments = (corpus[0], "s3://chaos/out", nodes, marks, "--curses", "--storage-options", options)
+
+    def published() -> int:
+        return len(bucket.glob("chaos/out/masks/*"))
+
     driver = start_driver(*arguments)
-    with Monkey(seed=2, pause=4.0, most=3) as monkey:
-        deadline = time.monotonic() + 100
-        while len(bucket.glob("chaos/out/masks/*")) < UNITS // 4 and time.monotonic() < deadline:
-            time.sleep(0.3)
+    with Monkey(seed=2, pause=4.0, most=3, published=published) as monkey:
+        wait_for_shards(published, UNITS // 4, driver)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
         driver = start_driver(*arguments)
-        code = driver.wait(200)
+        code = driver.wait(END_SECONDS)
     said = (tmp_path / "marks.log").read_text()
     assert code == 0 and monkey.killed >= 1, said
     rows = read_rows("chaos/out/masks", bucket)
@@ -127,7 +138,6 @@ def test_the_same_on_object_storage(
     assert "very-secret" not in said
 
 
-@pytest.mark.timeout(300)
 def test_three_hours_of_video_killed_twice(nodes: Nodes, tmp_path: Path):
     """One long video on four actors: what is done again is at most what was in flight, and ids hold throughout."""
     write_long_video(tmp_path / "long.mp4", hours=3, fps=1)
@@ -135,12 +145,12 @@ def test_three_hours_of_video_killed_twice(nodes: Nodes, tmp_path: Path):
     box = {"frame": 3, "object_id": 1, "box": [10, 10, 20, 20]}
     manifest.write_text(json.dumps({"video": "long.mp4", "video_id": "long", "prompts": [box]}))
     arguments = (manifest, str(output), nodes, marks, "--curses", "--seconds-per-frame", "0.001")
-    for shards in (20, 60):
+    for count in (20, 60):
         driver = start_driver(*arguments)
-        wait_for_shards(output, shards, 100, driver)
+        wait_for_shards(lambda: shards(output), count, driver)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
-    assert start_driver(*arguments).wait(150) == 0, (tmp_path / "marks.log").read_text()
+    assert start_driver(*arguments).wait(END_SECONDS) == 0, (tmp_path / "marks.log").read_text()
     begun = (marks / "begun").read_text().split("\n")[:-1]
     assert len(set(begun)) == 108 and len(begun) <= 108 + 2 * 4
     rows = read_rows(output)

@@ -93,22 +93,25 @@ def test_rayjob_pins_its_images_and_asks_for_the_same_ray(rayjob: dict, autoscal
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
 def test_a_pod_waits_for_its_own_work_alone(rayjob: dict, tmp_path: Path):
-    """The preStop scripts as they are: they end at once without a driver or actor, and wait while one runs."""
+    """The preStop scripts as they are: they end at once without a driver or actor, and wait while one runs. Their
+    `sleep` is one that takes no time and notes that it was asked."""
+    slept, tools = tmp_path / "slept", tmp_path / "tools"
+    tools.mkdir()
+    (tools / "sleep").write_text('#!/bin/sh\necho "$1" >> "$SLEPT"\n')
+    (tools / "sleep").chmod(0o755)
     head, worker = (pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] for pod in pods(rayjob))
     for command, title in ((head, "python -m jobs.annotate --manifest x"), (worker, "ray::AnnotateActor.annotate")):
-        script = command[2].replace("/proc/[0-9]*/cmdline", "$CMDLINES").replace("seq 65", "seq 3")
+        script = command[2].replace("/proc/[0-9]*/cmdline", "$CMDLINES")
         assert command[:2] == ["sh", "-c"] and script != command[2]
         waited = {}
         for name, line in (("idle", "raylet --port=1"), ("itself", " ".join(command)), ("busy", title)):
             cmdlines = tmp_path / f"{title[:3]}-{name}"
             cmdlines.write_text(line.replace(" ", "\0"))
-            environment = {"CMDLINES": str(cmdlines), "PATH": "/usr/bin:/bin"}
-            try:
-                subprocess.run(["sh", "-c", script], env=environment, timeout=1.5, check=True)
-                waited[name] = False
-            except subprocess.TimeoutExpired:
-                waited[name] = True
-        assert waited == {"idle": False, "itself": False, "busy": True}
+            slept.write_text("")
+            environment = {"CMDLINES": str(cmdlines), "SLEPT": str(slept), "PATH": f"{tools}:/usr/bin:/bin"}
+            subprocess.run(["sh", "-c", script], env=environment, check=True)
+            waited[name] = sum(map(int, slept.read_text().split()))
+        assert waited == {"idle": 0, "itself": 0, "busy": 65}
 
 
 def test_autoscaler_passes_rays_own_validation(autoscaler: dict):

@@ -12,7 +12,7 @@ def peak(video: Path, output: Path) -> tuple[int, int]:
     """Frames done and peak anonymous bytes."""
     command = [sys.executable, str(ROOT / "tests" / "measured_unit.py"), str(video), str(output)]
     paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    done = subprocess.run(command, env=environment(**paths), capture_output=True, text=True, check=True, timeout=240)
+    done = subprocess.run(command, env=environment(**paths), capture_output=True, text=True, check=True, timeout=600)
     frames, _, peak_bytes = map(int, done.stdout.split())
     return frames, peak_bytes
 

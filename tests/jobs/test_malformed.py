@@ -15,7 +15,6 @@ PER_KIND = 13  # of twelve ways to damage a file
 MANIFESTS = 60
 
 
-@pytest.mark.timeout(240)
 def test_a_job_over_damaged_videos_explains_every_failure(tmp_path: Path):
     sources = write_sources(tmp_path)
     rows = []

@@ -18,7 +18,7 @@ from schemas.manifest import parse_manifest
 from stcn_core.prompts import resolve_prompts
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-WAIT_S = 30
+WAIT_S = 120
 FIRST = 1000  # what the first frame says
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium: the pick page is not tested")
@@ -333,11 +333,12 @@ def test_edits_elsewhere_are_taken_over(page):
     def has(object_id: int) -> bool:
         return bool(page.driver.find_elements("css selector", f"[aria-label='Name of object {object_id}']"))
 
+    # A page that is not looked at does not look either: the edit is the first to find out. It is refused. Said before
+    # the first edit, so that no look is on its way when the manifest is changed.
+    page.driver.execute_script("Object.defineProperty(document, 'hidden', {configurable: true, get: () => true})")
     page.keys("r")
     page.drag((10, 50), (50, 80))
     page.saved()
-    # A page that is not looked at does not look either: the edit is the first to find out. It is refused.
-    page.driver.execute_script("Object.defineProperty(document, 'hidden', {configurable: true, get: () => true})")
     rows = read_lines(page.manifest)
     rows[0]["prompts"].append({"frame": 5, "object_id": 6, "box": [1, 2, 30, 40]})
     write_rows(page.manifest, rows)

@@ -33,7 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Python 3.11's venv brings a setuptools too old for pyproject.toml: then pip fetches one, as it does for users.
     if recent_setuptools():
         command.append("--no-build-isolation")
-    subprocess.run(command, check=True, timeout=240)
+    subprocess.run(command, check=True, timeout=600)
     assert (target / "stcn_core" / "weights" / "small.safetensors").is_file()
     return target
 
@@ -72,7 +72,7 @@ def submitted_script(script: Path, cluster: Head, installed: Path, *arguments: s
     environment = plain_environment(PYTHONPATH=str(installed), RAY_TMPDIR=str(cluster.folder.parent), **more)
     command = ["python", script.name, *arguments, *SETTINGS]
     return subprocess.run(
-        command, env=environment, cwd=script.parent, capture_output=True, text=True, timeout=240, check=False
+        command, env=environment, cwd=script.parent, capture_output=True, text=True, timeout=600, check=False
     )
 
 
@@ -99,7 +99,7 @@ def test_job_submit_from_an_empty_folder(cluster: Head, corpus: tuple[Path, Path
         cwd=empty,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
