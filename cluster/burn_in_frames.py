@@ -38,6 +38,7 @@ def collect(
         for old in dropped:
             if old != frame and old not in wanted:
                 store.discard(old)
+    video.require_frames(positions, reader.decoded, reader.error)
     missing = wanted - found
     video.require(missing, reader.decoded, reader.error)
     there = len(video.times) if video.times is not None else reader.decoded

@@ -11,6 +11,7 @@ from cluster.found_objects import found_objects
 from cluster.frame_grid import FrameGrid
 from cluster.frames.decoder import Frames
 from cluster.frames.video import working_size
+from cluster.frames.video_error import no_frames
 from cluster.heartbeat import Heartbeat
 from cluster.plan import Unit
 from cluster.reading import SharedPass
@@ -102,6 +103,11 @@ class OpenVideo:
         """Tells the heartbeat that slow work goes on."""
         self._heartbeat.alive()
 
+    def require_frames(self, annotated: int, decoded: int, error: str | None) -> None:
+        """Raises VideoError where no frame of the range is there: nobody means to annotate nothing."""
+        if not annotated:
+            raise no_frames(self.path, self.grid.start, self.grid.end, decoded, error)
+
     def require(self, missing: set[int], decoded: int, error: str | None) -> None:
         """Prompts beyond the last frame: an error, unless the file is damaged and every object has another prompt."""
         if not missing:
@@ -162,6 +168,8 @@ class OpenVideo:
             return read_source(url, self.bench.input_options)
         except FileNotFoundError as error:
             raise PromptError(f"mask {public_url(url)} does not exist") from error
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise PromptError(f"mask {public_url(url)} is no file: give a PNG") from error
 
 
 def _sha256(path: Path, heartbeat: Heartbeat) -> str:

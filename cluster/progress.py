@@ -8,6 +8,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 LINE_SECONDS = 10.0
+LEAST_SHARE = 1e-4  # of the work, before it says how long the rest takes
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,10 @@ def describe(standing: Standing, seconds: float, first_work: float) -> str:
 
 
 def seconds_left(standing: Standing, seconds: float, first_work: float) -> float | None:
-    """By predicted work, at the rate so far; None as long as there is none, or when nothing is left."""
+    """By predicted work, at the rate so far; None as long as there is next to none, or when nothing is left."""
     gained, left = standing.work - first_work, standing.all_work - standing.work
-    return seconds * left / gained if left > 0 and gained > 0 and seconds > 1 else None
+    known = gained > LEAST_SHARE * standing.all_work and seconds > 1
+    return seconds * left / gained if left > 0 and known else None
 
 
 def duration(seconds: float) -> str:

@@ -173,6 +173,7 @@ class UnitRun:
             pictures = ((frame, picture) for frame, picture in stream if frame in video.grid or frame in prompted)
             results = video.segmenter.causal_pass(self._stopped("network", pictures, -1))
             frames = self._write(video, results, writer, self.unit.probe.frames or 0)
+        video.require_frames(frames, reader.decoded, reader.error)
         video.require({frame for frame in prompted if frame >= reader.decoded}, reader.decoded, reader.error)
         return stretch(video, video.grid, frames, reader.decoded, reader.error)
 

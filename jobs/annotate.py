@@ -15,7 +15,7 @@ from cluster.segmenter import StcnSegmenters
 from cluster.stores.source import list_manifest_rows, read_source
 from cluster.stores.video_folder import DENSE_MASKS, list_videos
 from cluster.workbench import offline_settings
-from jobs.arguments import frame_number, not_negative, options, positive, positive_number
+from jobs.arguments import exit_code, frame_number, not_negative, options, positive, positive_number
 from jobs.detector_arguments import add_detectors, found_late, with_detectors
 from jobs.messages import refuse, run_command, say
 from jobs.policy_arguments import add_policies
@@ -107,7 +107,13 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
         default=900.0,
         help="stop when no actor is ready by then (default %(default)g)",
     )
-    work.add_argument("--failed-videos-exit", type=int, default=3, help="exit code with failed videos (default 3)")
+    work.add_argument(
+        "--failed-videos-exit",
+        type=exit_code,
+        metavar="CODE",
+        default=3,
+        help="exit code with failed videos (default 3)",
+    )
     work.add_argument("--ram-mib", type=positive, default=1024, help="burn-in frames in RAM per actor; more go to disk")
     work.add_argument("--input-options", type=options, default={}, metavar="JSON", help="fsspec options for reading")
     work.add_argument("--reuse-options", type=options, metavar="JSON", help="of --reuse (default: --output-options)")

@@ -45,6 +45,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def exit_code(text: str) -> int:
+    """0 to 255: a shell sees no more of it."""
+    if not text.isdecimal() or int(text) > 255:
+        raise argparse.ArgumentTypeError(f"{text} is not an exit code from 0 to 255")
+    return int(text)
+
+
 def frame_number(text: str) -> int:
     """A frame's index."""
     number = int(text)

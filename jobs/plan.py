@@ -117,6 +117,8 @@ def _checkpoint(url: str, options: dict) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="stcn-checkpoint-") as scratch:
         path = fetch_source(url, Path(scratch), options)
+        if not path.exists():
+            raise FileNotFoundError(f"checkpoint {public_url(url)} does not exist. Correct the path.")
         if not path.is_file():
             raise OSError(f"checkpoint {public_url(url)} is a folder. Give a .pth or .safetensors file.")
         yield path

@@ -1,5 +1,6 @@
 """The three formats of a manifest -> numbered records, without judging what stands in them."""
 
+import contextlib
 import csv
 import io
 from typing import Any
@@ -97,19 +98,21 @@ def _csv(data: bytes, foreign: bool) -> Records:
 def _cell(name: str, cell: str) -> Any:
     """Text of a CSV cell -> what JSON would hold there; where that fails the text stays and is judged later."""
     if name in WHOLE:
-        try:
-            return int(cell) if cell.isascii() else cell
-        except ValueError:
-            return cell
+        # A column of whole numbers with gaps comes as 2.0 from tables that know no missing ones.
+        return _number(cell, int, float)
     if name in ("time", "min_score"):
-        try:
-            return float(cell)
-        except ValueError:
-            return cell
+        return _number(cell, float)
     if name in ("complete", "absent"):
         return FLAGS.get(cell.lower(), cell)
     if name in ("prompts", "rle", "labels"):
         return from_json(cell)
+    return cell
+
+
+def _number(cell: str, *kinds: type) -> Any:
+    for kind in kinds if cell.isascii() else ():
+        with contextlib.suppress(ValueError):
+            return kind(cell)
     return cell
 
 

@@ -4,12 +4,12 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from schemas.manifest_values import Wrong, as_label, as_labels, as_text, as_whole
+from schemas.manifest_values import Wrong, as_label, as_labels, as_text, as_whole, shown
 from schemas.problem import Problem
 from schemas.prompt import Prompt
 from schemas.prompt_record import FIELDS as PROMPT_FIELDS
 from schemas.prompt_record import SUGGESTED, read_prompt
-from schemas.urls import public_url, resolve, stem
+from schemas.urls import resolve, stem
 from schemas.video_row import VideoRow
 
 # FLAT: the prompt's fields stand in the row itself (CSV, Parquet without a `prompts` column).
@@ -57,7 +57,7 @@ def read_row(number: int, record: object, base: str) -> tuple[VideoRow | None, l
         try:
             video_id = _as_id(stem(video))
         except Wrong as wrong:
-            reason = f"the name of {public_url(video)!r} makes no video_id: {wrong.reason}"
+            reason = f"the name of {shown(video)} makes no video_id: {wrong.reason}"
             problems.append(Problem(number, "video_id", reason, "Give a video_id"))
     values = {name: take(name, _bounded(low, why)) for name, (low, why) in RANGE_FIELDS.items()}
     start, end = values["start"], values["end"]

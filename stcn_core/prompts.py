@@ -106,15 +106,18 @@ def resolve_prompts(
     return PromptSet(tuple(ids), dict(sorted(frames.items())), {one.object_id: one for one in found})
 
 
-def read_label_png(data: bytes, name: str) -> np.ndarray:
+def read_label_png(data: bytes, name: str, doubtful: bool = True) -> np.ndarray:
     """Palette or grey PNG -> label map uint8 [H, W]; 255 in a palette image is void and becomes 0.
 
-    Grey images of 0 and 255 become 0 and 1; grey with alpha is read by its grey. Raises PromptError.
+    Grey images of 0 and 255 become 0 and 1; grey with alpha is read by its grey. doubtful: whether to read pictures
+    that a data set may hold, but that a tool more likely wrote by mistake: a palette picture with no object but void,
+    or whose background is white and object black. Raises PromptError.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             mode, kind = image.mode, image.format
+            palette = (image.getpalette("RGB") or [])[:6] if mode == "P" else []
             pixels = np.asarray(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise PromptError(f"mask {name} is not a readable picture ({error}): save it as PNG") from error
@@ -124,8 +127,19 @@ def read_label_png(data: bytes, name: str) -> np.ndarray:
         colour = pixels[..., : 3 if mode in ("RGB", "RGBA") else 1]
         if (colour != colour[..., :1]).any():
             raise PromptError(f"mask {name} is a colour picture ({mode}): save object numbers as palette or grey PNG")
+        if mode in ("RGBA", "LA") and colour.min() == colour.max() and pixels[..., -1].min() < pixels[..., -1].max():
+            raise PromptError(f"mask {name} is one grey with its shape in the alpha channel: save that as a grey PNG")
         pixels = colour[..., 0]
     values = np.unique(pixels)
+    if not doubtful and mode == "P" and VOID in values and set(values.tolist()) <= {0, VOID}:
+        raise PromptError(
+            f"mask {name} is a palette picture of 0 and 255, which is void in a palette: save it as grey, or with the "
+            "object's number for 255"
+        )
+    if not doubtful and palette == [255, 255, 255, 0, 0, 0] and set(values.tolist()) <= {0, 1}:
+        raise PromptError(
+            f"mask {name} is a palette picture whose number 0, the background, is white and 1 is black: save it as grey"
+        )
     if mode == "1":
         return pixels.astype(np.uint8)
     if mode != "P" and set(values.tolist()) <= {0, VOID}:
@@ -159,7 +173,7 @@ def given_masks(
     Raises PromptError.
     """
     if prompt.mask is not None:
-        labels = read_label_png(load(prompt.mask), public_url(prompt.mask))
+        labels = read_label_png(load(prompt.mask), public_url(prompt.mask), doubtful=False)
         return _by_object(fit_labels(labels, size, f"mask {public_url(prompt.mask)}"), prompt)
     height, width, counts = prompt.rle
     _check_size((height, width), size, f"prompt {number}: the RLE")

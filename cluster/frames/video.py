@@ -17,7 +17,7 @@ from cluster.frames.container import MAX_PIXELS, first_frame, open_video
 from cluster.frames.frame_times import FrameTimes, frame_times
 from cluster.frames.image_folder import image_size, list_images, load_image
 from cluster.frames.orientation import Orientation
-from cluster.frames.video_error import VideoError, printable
+from cluster.frames.video_error import VideoError, no_frames, printable
 
 __all__ = ["FrameReader", "FrameTimes", "VideoError", "VideoInfo", "frame_times", "probe_video", "working_size"]
 
@@ -155,12 +155,7 @@ class FrameReader:
         if yielded == 0:
             if self.decoded == 0:
                 raise VideoError(self.path, "decode", f"not even one frame decodes ({self.error or 'no reason given'})")
-            until = "the end" if self.end is None else f"frame {self.end - 1}"
-            why = f"; {self.error}" if self.error else ""
-            raise VideoError(
-                self.path, "zero-frames",
-                f"has no frame from frame {self.start} to {until}: only {self.decoded} frames decode{why}",
-            )  # fmt: skip
+            raise no_frames(self.path, self.start, self.end, self.decoded, self.error)
 
     def _images(self) -> Iterator[tuple[int, np.ndarray]]:
         names = self.image_names

@@ -25,6 +25,14 @@ class VideoError(Exception):
         return type(self), (self.path, self.error_class, self.reason)
 
 
+def no_frames(path: Path | str, start: int, end: int | None, decoded: int, error: str | None) -> VideoError:
+    """Of a range in which no frame is, end exclusive (None: to the end). error: why decoding ended early."""
+    until = "the end" if end is None else f"frame {end - 1}"
+    why = f"; {error}" if error else ""
+    what = f"has no frame from frame {start} to {until}: only {decoded} frames decode{why}"
+    return VideoError(path, "zero-frames", what)
+
+
 def printable(text: str) -> str:
     """`text` without lone surrogates (file names that are not UTF-8), so that it can be printed and stored."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -212,7 +212,8 @@ class _Check:
         if known is None:
             self._count("another video than this shard's", part.num_rows, f"video {video_id!r}")
         keys = (objects << 32) + frames
-        step = np.diff(keys, prepend=[] if before is None else [(before[0] << 32) + before[1]])
+        last = [] if before is None else [(before[0] << 32) + before[1]]
+        step = np.diff(keys, prepend=np.array(last, np.int64))  # an empty list is of floats, which hold 53 bits
         offset = len(keys) - len(step)  # step i leads to row i + offset
         self._flag("the same object and frame twice", columns, np.flatnonzero(step == 0) + offset)
         self._flag("not sorted by object and frame", columns, np.flatnonzero(step < 0) + offset)

@@ -15,6 +15,7 @@ def test_line_has_rate_and_time_left():
     assert "1 failed" in describe(standing(25.0, failed=1), 60.0, 5.0)
     assert describe(standing(100.0), 60.0, 0.0).endswith("nothing left")
     assert "left" not in describe(standing(5.0), 60.0, 5.0)
+    assert "left" not in describe(standing(5.001), 60.0, 5.0)  # next to nothing to go by
 
 
 def test_durations():

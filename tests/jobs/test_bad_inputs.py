@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 SIZE = (64, 96)
+RANGES = {"range beyond the end": {"start": 40}}  # of the video of that name
 BOX = [{"frame": 0, "object_id": 1, "box": [2, 20, 30, 30]}]
 
 
@@ -88,6 +89,20 @@ def bad_videos(folder: Path) -> Iterator[tuple[str, str, list, str, str]]:
     yield "broken mask", good.name, [{"frame": 0, "object_id": 1, "mask": "broken.png"}], "failed", "broken.png"
     Image.fromarray(numbered_frame(3, *SIZE)).save(folder / "photo.png")
     yield "photo as a mask", good.name, [{"frame": 0, "object_id": 1, "mask": "photo.png"}], "failed", "colour"
+    for number in range(3):  # so many in a row would stop a run that takes them for the storage's fault
+        path = (images.name, "small.png/below", "/dev/zero")[number]
+        yield (
+            f"mask that is no file {number}",
+            good.name,
+            [{"frame": 0, "object_id": 1, "mask": path}],
+            "failed",
+            "prompt",
+        )
+    square = np.zeros(SIZE, np.uint8)
+    square[20:40, 20:40] = 255
+    Image.fromarray(square).convert("P").save(folder / "void.png")
+    yield "void in a palette", good.name, [*BOX, {"frame": 3, "object_id": 1, "mask": "void.png"}], "failed", "void"
+    yield "range beyond the end", good.name, BOX, "failed", "has no frame from frame 40"
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +110,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list, subprocess.Comp
     folder = tmp_path_factory.mktemp("bad")
     cases = list(bad_videos(folder))
     manifest = folder / "manifest.jsonl"
-    rows = [{"video_id": name, "video": file, "prompts": prompts} for name, file, prompts, _, _ in cases]
+    rows = [
+        {"video_id": name, "video": file, "prompts": prompts, **RANGES.get(name, {})}
+        for name, file, prompts, _, _ in cases
+    ]
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = annotate(manifest, folder / "out", write_checkpoint(folder), "--actors", "2")
     return cases, done, folder / "out"

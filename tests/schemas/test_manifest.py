@@ -300,6 +300,14 @@ b.mp4,bee,7,,,x.png,,,,,,
     assert first.label_of(1) == "cat"
 
 
+def test_csv_of_a_table_that_knows_no_missing_whole_numbers():
+    """pandas writes 2.0 where another row of the column is empty."""
+    text = "video,frame,object_id,box,start\na.mp4,2.0,1.0,1 2 3 4,2.0\nb.mp4,0,1.0,1 2 3 4,\n"
+    first, second = parse_manifest("m.csv", text.encode(), "/base")
+    assert (first.start, first.prompts[0].frame, second.start) == (2, 2, None)
+    assert [problem.column for problem in problems(text.replace("1.0", "1.5"), "m.csv")] == ["object_id", "object_id"]
+
+
 def test_csv_with_prompts_as_json():
     text = 'video,prompts\na.mp4,"[{""frame"": 3, ""object_id"": 1, ""box"": [1, 2, 3, 4]}]"\n'
     (found,) = parse_manifest("m.csv", text.encode(), "/base")

@@ -60,6 +60,23 @@ def test_void_is_no_object() -> None:
         assert np.array_equal(read_label_png(write(pixels), "m.png"), LABELS)
 
 
+def test_pictures_that_a_tool_more_likely_wrote_by_mistake_are_no_prompts() -> None:
+    square = (LABELS == 1).astype(np.uint8)
+    white = np.full((*SIZE, 3), 255, np.uint8)
+    inverted = Image.fromarray(square).convert("P")
+    inverted.putdata(square.flatten())
+    inverted.putpalette([255, 255, 255, 0, 0, 0])
+    void = saved(Image.fromarray(square * 255).convert("P"))
+    shape = saved(Image.fromarray(np.dstack([white, square * 255])))
+    for picture, said in ((void, "void"), (saved(inverted), "white"), (shape, "alpha")):
+        with pytest.raises(PromptError, match=said):
+            resolve(Prompt(frame=0, object_id=1, mask="m"), m=picture)
+    # A data set's own annotation may be so, and a picture without transparency may have an alpha channel.
+    assert not read_label_png(void, "m.png").any() and read_label_png(saved(inverted), "m.png").any()
+    opaque = saved(Image.fromarray(np.dstack([*[square * 255] * 3, white[..., 0]])))
+    assert np.array_equal(read_label_png(opaque, "m.png", doubtful=False), square)
+
+
 def test_palettes_reach_to_254() -> None:
     pixels = (np.arange(12 * 17) % 254 + 1).reshape(SIZE).astype(np.uint8)
     assert np.array_equal(read_label_png(palette(pixels), "m.png"), pixels)

@@ -73,6 +73,12 @@ def test_a_finished_output_is_sound(out: Path):
     assert verdict.masks_decoded == verdict.rows  # so few that the sample is all of them
 
 
+def test_large_object_ids_are_sound(tmp_path: Path):
+    """Up to 31 bits, beside the frame's 32: more than a float64 holds."""
+    write_output(tmp_path / "out", [MadeVideo("large", objects=(2**21 + 1, 2**31 - 1))])
+    assert check(tmp_path / "out").findings == ()
+
+
 def test_processes_find_the_same(out: Path):
     (out / SHORT.shards()[0]).write_bytes(b"PAR1")
     assert findings(check(out, processes=2)) == findings(check(out))
