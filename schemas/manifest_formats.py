@@ -36,6 +36,8 @@ def read_records(name: str, data: bytes, foreign: bool = False) -> Records:
 
 def _jsonl(data: bytes) -> Records:
     records, problems = [], []
+    if data.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0].strip() in (b"[", b"{"):
+        return [], False, [Problem(1, "", "it is JSON over several lines", "Write one JSON object per line")]
     # Bytes are split, so that U+2028 inside a text ends no line; a line that is not UTF-8 is that line's problem.
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():

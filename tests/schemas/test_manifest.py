@@ -277,6 +277,12 @@ def test_jsonl_with_byte_order_mark_windows_lines_and_odd_separators():
     ]
 
 
+@pytest.mark.parametrize("value", [row(), [row(), row(video="b.mp4")]])
+def test_json_over_several_lines_is_one_problem(value: object):
+    (problem,) = problems(json.dumps(value, indent=2), "m.jsonl")
+    assert (problem.row, problem.reason) == (1, "it is JSON over several lines")
+
+
 def test_csv_merges_the_prompts_of_a_video():
     text = """video,video_id,frame,time,object_id,mask,box,label,complete,start,end,stride
 a.mp4,,0,,1,,"1 2 3 4",cat,,,,2
