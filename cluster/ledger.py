@@ -161,7 +161,8 @@ class Ledger:
         left = [unit for unit in units if unit.video_key not in given_up and not self._was_published(unit)]
         if len(units) > 1:
             # Nobody knows which one it was: each runs alone now, and a death there has one culprit.
-            self._say(f"{facts['actor']} died ({cause}) at one of {len(left)} small videos: trying each alone")
+            if left:
+                self._say(f"{facts['actor']} died ({cause}) at one of {len(left)} small videos: trying each alone")
             self.queue.put_back(left, alone=True)
             return
         for unit in left:
