@@ -26,10 +26,10 @@ from tqdm import tqdm
 
 from cluster.config_lock import SettingsRefused
 from cluster.exit_codes import ExitCode
-from cluster.frames.image_folder import SUFFIXES, natural_key
 from cluster.frames.video import VideoError, frame_times, probe_video
 from cluster.imported import Import, Source
-from cluster.stores.remote import connect, entry_name, is_file, list_folder
+from cluster.source_images import list_image_names
+from cluster.stores.remote import connect
 from cluster.stores.source import fetch_source
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
@@ -166,14 +166,7 @@ class Sources:
     def _images(self, video_id: str) -> list[str] | None:
         """Names of the images of a source that is a folder of images, in order; None for another one, or none."""
         url = self._urls.get(video_id)
-        if url is None:
-            return None
-        fs, path = connect(url, self._options)
-        if is_file(fs, path):
-            return None
-        with explained(url, "listed"):
-            names = [entry_name(entry) for entry in list_folder(fs, path)]
-        return sorted((name for name in names if name.lower().endswith(SUFFIXES)), key=natural_key)
+        return None if url is None else list_image_names(url, self._options)
 
     def _source(self, video_id: str) -> Source | None:
         url = self._urls.get(video_id)
