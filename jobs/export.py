@@ -123,7 +123,9 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
         finished = output.finished()
         objects = output.tracks()
     meta = read_meta(args.meta) if args.meta else None
-    chosen, left_out = choose(finished, args.only, meta, output.shown)
+    refusal = getattr(form, "refusal", None)
+    refused = {video_id: refusal(own) for video_id, own in objects.items()} if refusal is not None else {}
+    chosen, left_out = choose(finished, args.only, meta, output.shown, refused)
     left_out |= _unfinished(args, {video.video_id for video in finished})
     target, out = Storage(args.to, args.to_options), Storage(args.masks, args.masks_options)
     if out.holds(args.to):
@@ -172,9 +174,16 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def choose(
-    finished: Sequence[FinishedVideo], only: Sequence[str] | None, meta: dict[str, set[str]] | None, shown: str
+    finished: Sequence[FinishedVideo],
+    only: Sequence[str] | None,
+    meta: dict[str, set[str]] | None,
+    shown: str,
+    refused: Mapping[str, str | None],
 ) -> tuple[list[FinishedVideo], dict[str, str]]:
-    """(videos to export, video id -> why not, of the others). Raises ConvertError where --only names one of these."""
+    """(videos to export, video id -> why not, of the others). refused: video id -> why the format has no place for it.
+
+    Raises ConvertError where --only names one of the others, or there is nothing to export.
+    """
     unknown = sorted(set(only or ()) - {video.video_id for video in finished})
     if unknown:
         raise ConvertError(f"{shown} holds no finished video {unknown[0]!r}: check --only, or see jobs.status")
@@ -186,6 +195,8 @@ def choose(
             left_out[video.video_id] = f"failed: {video.message}"
         elif meta is not None and video.video_id not in meta:
             left_out[video.video_id] = "not in --meta"
+        elif refused.get(video.video_id):
+            left_out[video.video_id] = refused[video.video_id]
         else:
             chosen.append(video)
     if only and left_out:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from schemas.reader import MaskRow
 
+# What a format loses that keeps frames by their images' names alone, where these are not named after the index.
+POSITIONS = "positions of frames (--videos gives them to the import)"
 LARGEST_ID = (1 << 31) - 1  # object ids and frame indices are int32
 
 
@@ -159,6 +161,18 @@ def placed(
     order = sorted(range(len(names)), key=indices.__getitem__)
     usual = all(default_name(indices[place]) == names[place] for place in order)
     return [indices[place] for place in order], None if usual else [names[place] for place in order], order
+
+
+def positions_lost(names: Sequence[str], frames: Sequence[int]) -> int:
+    """How many frames' indices an import cannot have back from the names of their images alone: all of them, or none.
+
+    names: those of `frames`, in order.
+    """
+    try:
+        found, _, order = placed(names, None, None, "")
+    except ConvertError:
+        return len(names)  # two that differ in the suffix alone
+    return 0 if found == list(frames) and order == list(range(len(names))) else len(names)
 
 
 def grid_of(frames: Sequence[int]) -> tuple[int, int, int]:

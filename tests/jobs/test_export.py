@@ -349,14 +349,6 @@ def test_a_lost_shard_is_named(tmp_path, capsys):
     assert f"masks/{lost.name} is lost: see python -m jobs.verify" in capsys.readouterr().err
 
 
-def test_object_ids_beyond_a_palette_are_refused(tmp_path, capsys):
-    clip = Clip("many", range(1), {0: {255: block(1, 1)}}, {255: None}, 1)
-    write_clips(tmp_path / "out", [clip])
-    assert export(["--masks", str(tmp_path / "out"), "--format", "davis", "--to", str(tmp_path / "to")]) == 2
-    assert "object 255: palette PNGs hold 1 to 254" in capsys.readouterr().err
-    exported(tmp_path / "out", "coco", tmp_path / "to")
-
-
 def test_category_ids_of_a_data_set(made, tmp_path, capsys):
     _, out = made
     categories = tmp_path / "categories.json"
