@@ -94,7 +94,7 @@ class FoundVideo:
 
     frames: indices of the frames that the file has masks for (or says to be without), in order. image_names: their
     image files where these are not named after the index; source_names: those of all the source's frames. masks: reads
-    the file, each object's in order of frames.
+    the file, each object's in order of frames. assumed_stride: that of `frames` where the file does not say it.
     """
 
     video_id: str
@@ -109,6 +109,7 @@ class FoundVideo:
     fps: float | None = None
     duration_s: float | None = None
     source_names: Sequence[str] | None = None
+    assumed_stride: int | None = None
 
 
 def default_name(frame: int) -> str:

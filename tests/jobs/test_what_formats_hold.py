@@ -7,15 +7,22 @@ import numpy as np
 import pytest
 from made_export import SIZE, Clip, block, clips, tree, write_clips
 from PIL import Image
+from rlemasklib import RLEMask
 
 from jobs.export import main as export
 from jobs.import_masks import main as import_masks
 from schemas import read_masks
 
+HEIGHT, WIDTH = SIZE
+
 
 def exported(out: Path, form: str, to: Path, *extra: object) -> Path:
     assert export(["--masks", str(out), "--format", form, "--to", str(to), *map(str, extra)]) == 0
     return to
+
+
+def run_import(source: Path, form: str, to: Path, *extra: object) -> int:
+    return import_masks(["--from", str(source), "--format", form, "--to", str(to), *map(str, extra)])
 
 
 @pytest.mark.parametrize("form", ["davis", "youtube-vis"])
@@ -70,3 +77,43 @@ def test_a_video_with_object_ids_beyond_a_palette_is_left_out(tmp_path, capsys):
     assert export([*command, "--only", "many"]) == 2
     assert "'many' of " in capsys.readouterr().err
     exported(tmp_path / "out", "coco", tmp_path / "coco")
+
+
+def test_the_largest_object_id_comes_back_from_sa_v(tmp_path, capsys):
+    largest = (1 << 31) - 1
+    write_clips(tmp_path / "out", [Clip("one", range(1), {0: {largest: block(1, 1)}}, {largest: None}, 1)])
+    folder = exported(tmp_path / "out", "sa-v", tmp_path / "sa-v")
+    assert import_masks(["--from", str(folder), "--format", "sa-v", "--to", str(tmp_path / "back")]) == 0
+    assert [list(found) for _, found in read_masks(str(tmp_path / "back"), "one")] == [[largest]]
+    record = json.loads((folder / "one_auto.json").read_text())
+    record |= {"masklet_id": [0, largest], "masklet": [[*record["masklet"][0], None]]}
+    (folder / "one_auto.json").write_text(json.dumps(record))
+    assert import_masks(["--from", str(folder), "--format", "sa-v", "--to", str(tmp_path / "no")]) == 2
+    assert f"masklet_id goes from 0 to {largest}" in capsys.readouterr().err
+
+
+def test_it_says_which_frames_it_took_masks_to_be_of(tmp_path, capsys):
+    counts = RLEMask.from_array(block(1, 2)).to_dict()["counts"].decode()
+    mask = {"size": [HEIGHT, WIDTH], "counts": counts}
+    sizes = {"video_height": float(HEIGHT), "video_width": float(WIDTH)}
+    for name, frames in (("every", 8.0), ("fourth", 30.0)):
+        record = {"video_id": name, "masklet_id": [1], "masklet": [[mask]] * 8, "video_frame_count": frames, **sizes}
+        (tmp_path / f"in/{name}_auto.json").parent.mkdir(exist_ok=True)
+        (tmp_path / f"in/{name}_auto.json").write_text(json.dumps(record))
+    assert run_import(tmp_path / "in", "sa-v", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "1 videos, such as fourth, do not say which frames" in said and "taken to be 4 apart" in said
+    assert "--stride" in said
+    assert run_import(tmp_path / "in", "sa-v", tmp_path / "json", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["assumed_strides"] == {"fourth": 4}
+    assert run_import(tmp_path / "in", "sa-v", tmp_path / "told", "--only", "fourth", "--stride", 4) == 0
+    assert "taken to be" not in capsys.readouterr().out
+    for own, said in (({"first": 2, "stride": 3}, None), ({"first": 2, "stride": 0}, "0 apart, cannot be")):
+        (tmp_path / "in/fourth_auto.json").write_text(json.dumps(record | {"annotated_frames": own}))
+        if said is None:
+            assert run_import(tmp_path / "in", "sa-v", tmp_path / "own", "--only", "fourth") == 0
+            assert [frame for frame, _ in read_masks(str(tmp_path / "own"))] == list(range(2, 26, 3))
+            assert "taken to be" not in capsys.readouterr().out
+        else:
+            assert run_import(tmp_path / "in", "sa-v", tmp_path / "no") == 2
+            assert said in capsys.readouterr().err
