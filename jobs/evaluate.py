@@ -29,8 +29,8 @@ import numpy as np
 from cluster.stores.remote import connect
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
-from cluster.truth import TRUTH_FRAMES
-from jobs.messages import run_command
+from cluster.truth import TRUTH_FRAMES, TruthError, doubtful
+from jobs.messages import run_command, say
 from jobs.protocols import PROTOCOLS
 from jobs.protocols.protocol import Protocol, TruthPlace, VideoTruth, published_table
 from schemas import read_masks, videos
@@ -39,7 +39,7 @@ from schemas.urls import public_url
 from stcn_core.metrics import VideoMetrics
 
 NAME = "stcn-evaluation"
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 # Without --protocol: DAVIS's measures, over every object that a true mask shows.
 PLAIN = Protocol("", "", "")
 MEASURES = ("J&F", "J", "F", "J_recall", "J_decay", "F_recall", "F_decay")
@@ -100,6 +100,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error.args[0] if isinstance(error, LookupError) else error}", file=sys.stderr)
         return 2
     print(table(report))
+    doubts = {video["video_id"]: video["frames_doubt"] for video in report["videos"] if video["frames_doubt"]}
+    if doubts:
+        say(doubtful(doubts))
     if args.protocol:
         print("\n" + "\n".join(published_table(protocol, report["row"])))
     return 0
@@ -120,7 +123,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """The report that `--json` writes. Masks are streamed, frame by frame.
 
-    Raises EvaluationError, TruthError, or what reading raises (OSError, LookupError, ValueError).
+    A video whose true masks cannot be used is left out. Raises EvaluationError, or what reading raises (OSError,
+    LookupError, ValueError).
     """
     known = read_videos(Storage(masks, masks_options))
     place = TruthPlace(truth, *connect(truth, truth_options), truth_frames, meta, seen, truth_options)
@@ -133,16 +137,16 @@ def evaluate(
         if known[video_id]["status"] == videos.FAILED:
             reason = f"failed: {known[video_id]['message']}"
         else:
-            with explained(truth, "listed"):
-                found = protocol.find(place, known[video_id])
-            if found is not None:
-                frames = read_masks(masks, video_id, masks_options, row=known[video_id])
-                try:
+            try:
+                with explained(truth, "listed"):
+                    found = protocol.find(place, known[video_id])
+                if found is not None:
+                    frames = read_masks(masks, video_id, masks_options, row=known[video_id])
                     evaluated.append(_video(known[video_id], found, frames, protocol, all_frames))
-                except NothingToScore as error:
-                    reason = str(error)
-            else:
-                reason = f"no PNGs in {public_url(truth)}/{video_id}, nor in its masks, nor under Annotations"
+                else:
+                    reason = f"no PNGs in {public_url(truth)}/{video_id}, nor in its masks, nor under Annotations"
+            except (NothingToScore, TruthError) as error:
+                reason = str(error)
         if reason is not None:
             if video_ids:
                 raise EvaluationError(f"{video_id} cannot be evaluated: {reason}")
@@ -231,6 +235,7 @@ def _video(
         "frames_annotated": video["frames_annotated"],
         "seconds_final": video["seconds_final"],
         "frames_told_by": truth.by,
+        "frames_doubt": truth.doubt,
         **_overall(objects),
         "objects": objects,
     }

@@ -21,10 +21,9 @@ from typing import Any
 from tqdm import tqdm
 
 from cluster.exit_codes import ExitCode
-from cluster.frames.image_folder import SUFFIXES, natural_key
-from cluster.imported import IMPORTED
 from cluster.inspect.inspection import Unreadable, read_plan, side_by_side
-from cluster.stores.remote import connect, entry_name, is_file, list_folder
+from cluster.source_images import source_images
+from cluster.stores.remote import connect
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
 from jobs.arguments import options, positive, usual_processes
@@ -124,7 +123,9 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
         finished = output.finished()
         objects = output.tracks()
     meta = read_meta(args.meta) if args.meta else None
-    chosen, left_out = choose(finished, args.only, meta, output.shown)
+    refusal = getattr(form, "refusal", None)
+    refused = {video_id: refusal(own) for video_id, own in objects.items()} if refusal is not None else {}
+    chosen, left_out = choose(finished, args.only, meta, output.shown, refused)
     left_out |= _unfinished(args, {video.video_id for video in finished})
     target, out = Storage(args.to, args.to_options), Storage(args.masks, args.masks_options)
     if out.holds(args.to):
@@ -173,9 +174,16 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def choose(
-    finished: Sequence[FinishedVideo], only: Sequence[str] | None, meta: dict[str, set[str]] | None, shown: str
+    finished: Sequence[FinishedVideo],
+    only: Sequence[str] | None,
+    meta: dict[str, set[str]] | None,
+    shown: str,
+    refused: Mapping[str, str | None],
 ) -> tuple[list[FinishedVideo], dict[str, str]]:
-    """(videos to export, video id -> why not, of the others). Raises ConvertError where --only names one of these."""
+    """(videos to export, video id -> why not, of the others). refused: video id -> why the format has no place for it.
+
+    Raises ConvertError where --only names one of the others, or there is nothing to export.
+    """
     unknown = sorted(set(only or ()) - {video.video_id for video in finished})
     if unknown:
         raise ConvertError(f"{shown} holds no finished video {unknown[0]!r}: check --only, or see jobs.status")
@@ -187,6 +195,8 @@ def choose(
             left_out[video.video_id] = f"failed: {video.message}"
         elif meta is not None and video.video_id not in meta:
             left_out[video.video_id] = "not in --meta"
+        elif refused.get(video.video_id):
+            left_out[video.video_id] = refused[video.video_id]
         else:
             chosen.append(video)
     if only and left_out:
@@ -230,28 +240,10 @@ def read_categories(url: str) -> dict[str, int]:
 
 
 def _images(video: FinishedVideo, args: argparse.Namespace) -> tuple[list[str] | None, str | None]:
-    """(names of the images of the source in order, why they are not to be had); (None, None) where it is no folder of
-    images, or nobody asks for them."""
-    if args.frame_names == "index" or args.format in NAMELESS or not video.is_image_folder:
+    """As `source_images`; (None, None) also where nobody asks for names."""
+    if args.frame_names == "index" or args.format in NAMELESS:
         return None, None
-    codec = video.row["codec"]  # of a folder it is the suffix of its images
-    if codec is not None and f".{codec}" not in SUFFIXES:
-        return None, None
-    # An import has written down all names that do not follow from the index, and may be of anything.
-    imported = video.row["checkpoint_sha256"] == IMPORTED
-    try:
-        with explained(video.url, "listed"):
-            fs, path = connect(video.url, args.input_options)
-            if is_file(fs, path):
-                return None, None  # a video that says no frame rate
-            names = [entry_name(entry) for entry in list_folder(fs, path) if entry["type"] != "directory"]
-    except (OSError, ValueError) as error:
-        return None, None if imported else str(error).rstrip(".")
-    names = sorted((name for name in names if name.lower().endswith(SUFFIXES)), key=natural_key)
-    count = video.row["frames_declared"] or video.row["frames_decoded"]
-    if names and len(names) == count:
-        return names, None
-    return None, None if imported else f"{video.url} holds {len(names)} images, and {count} when it was annotated"
+    return source_images(video.row, args.input_options)
 
 
 def _unfinished(args: argparse.Namespace, finished: set[str]) -> dict[str, str]:

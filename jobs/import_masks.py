@@ -26,10 +26,10 @@ from tqdm import tqdm
 
 from cluster.config_lock import SettingsRefused
 from cluster.exit_codes import ExitCode
-from cluster.frames.image_folder import SUFFIXES, natural_key
 from cluster.frames.video import VideoError, frame_times, probe_video
 from cluster.imported import Import, Source
-from cluster.stores.remote import connect, entry_name, is_file, list_folder
+from cluster.source_images import list_image_names
+from cluster.stores.remote import connect
 from cluster.stores.source import fetch_source
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
@@ -77,8 +77,19 @@ def parser() -> argparse.ArgumentParser:
         help="which frame an image is: the number in its name, or its place in the order of names "
         "(default: number where all names hold one)",
     )
-    p.add_argument("--first-frame", type=_frame, default=0, metavar="N", help="sa-v, stcnbuf: of the first list")
-    p.add_argument("--stride", type=positive, metavar="N", help="sa-v, stcnbuf: frames from one list to the next")
+    p.add_argument(
+        "--first-frame",
+        type=_frame,
+        metavar="N",
+        help="sa-v, stcnbuf: of the first list (default: what the file says, or 0)",
+    )
+    p.add_argument(
+        "--stride",
+        type=positive,
+        metavar="N",
+        help="sa-v, stcnbuf: frames from one list to the next (default: what the file says; else sa-v: as its frame "
+        "count asks for, stcnbuf: 1)",
+    )
     p.add_argument("--files", metavar="PATTERN", help="only files named so, such as '*_manual.json'")
     p.add_argument("--scratch", metavar="DIR", help="local folder for temporary files (default: the system's)")
     p.add_argument("--json", action="store_true", help="what was done as one JSON object")
@@ -132,6 +143,7 @@ def import_masks(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "there_already": made.skipped,
         "without_score": made.scoreless,
         "frames_without_word": made.unnamed,
+        "assumed_strides": {v.video_id: v.assumed_stride for v in videos if v.assumed_stride is not None},
         "without_source": [v.video_id for v in videos if args.videos and sources.source(v.video_id) is None],
     }
 
@@ -166,14 +178,7 @@ class Sources:
     def _images(self, video_id: str) -> list[str] | None:
         """Names of the images of a source that is a folder of images, in order; None for another one, or none."""
         url = self._urls.get(video_id)
-        if url is None:
-            return None
-        fs, path = connect(url, self._options)
-        if is_file(fs, path):
-            return None
-        with explained(url, "listed"):
-            names = [entry_name(entry) for entry in list_folder(fs, path)]
-        return sorted((name for name in names if name.lower().endswith(SUFFIXES)), key=natural_key)
+        return None if url is None else list_image_names(url, self._options)
 
     def _source(self, video_id: str) -> Source | None:
         url = self._urls.get(video_id)
@@ -205,6 +210,17 @@ def _frame(text: str) -> int:
     return int(text)
 
 
+def _assumed(strides: dict[str, int]) -> str:
+    """strides: video id -> the one that was taken for want of another."""
+    if not strides:
+        return ""
+    taken = ", ".join(map(str, sorted(set(strides.values()))))
+    return (
+        f"{len(strides)} videos, such as {next(iter(strides))}, do not say which frames their masks are of: by their "
+        f"frame counts these were taken to be {taken} apart (--first-frame and --stride say otherwise)"
+    )
+
+
 def _summary(report: dict[str, Any]) -> str:
     if report["without_source"]:
         say(f"without a source in --videos: {', '.join(report['without_source'][:10])}")
@@ -214,6 +230,7 @@ def _summary(report: dict[str, Any]) -> str:
         f"{report['frames_without_word']} frames have no mask file and count as empty"
         if report["frames_without_word"]
         else "",
+        _assumed(report["assumed_strides"]),
     ]
     text = f"{report['to']}: {report['videos']} videos with {report['masks']} masks from {report['format']}"
     return "; ".join([text, *filter(None, notes)])

@@ -19,9 +19,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from cluster.exit_codes import ExitCode
+from cluster.frames.image_folder import list_images
 from cluster.frames.prefetch import ahead
 from cluster.frames.video import FrameReader, VideoError, VideoInfo, frame_times, probe_video
 from cluster.stores.source import fetch_source
+from cluster.truth import doubtful
 from jobs.arguments import frame_number, positive, share
 from jobs.messages import refuse, run_command, say
 from jobs.views.audio import AudioTrack
@@ -198,7 +200,7 @@ def render(args: argparse.Namespace, scratch: Path) -> int:
         raise ValueError(
             f"--every {every} makes {-(-count // every)} pictures, over {MOST_CELLS}; give a larger --every"
         )
-    truth = TruthFolder(args.truth, args.video_id or path.stem, known) if args.truth else None
+    truth = _truth(args, path, info, known)
     rendering = Rendering(info, reader, masks, seconds, count or None, truth, args.opacity, not args.no_labels)
     title = args.video_id or Path(args.video.rstrip("/")).name
     sheet = ContactSheet(args.columns, title) if args.contact_sheet else None
@@ -224,6 +226,17 @@ def render(args: argparse.Namespace, scratch: Path) -> int:
         print(f"wrote {made}")
     print(f"{rendering.drawn} frames drawn, {rendering.with_masks} with masks")
     return ExitCode.DONE
+
+
+def _truth(args: argparse.Namespace, path: Path, info: VideoInfo, frames: int | None) -> TruthFolder | None:
+    """The true masks, where they are asked for; it says so where their frames are in doubt."""
+    if not args.truth:
+        return None
+    video_id = args.video_id or path.stem
+    truth = TruthFolder(args.truth, video_id, frames, list_images(path) if info.kind == "images" else None)
+    if truth.doubt:
+        say(doubtful({video_id: truth.doubt}))
+    return truth
 
 
 def _audio(path: Path, args: argparse.Namespace, frames: int, seconds: Callable[[int], float]) -> AudioTrack | None:

@@ -31,9 +31,9 @@ from cluster.stores.remote import connect, is_file
 from cluster.stores.source import read_source
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
-from cluster.truth import TRUTH_FRAMES
+from cluster.truth import TRUTH_FRAMES, doubtful
 from jobs.arguments import options, positive, share
-from jobs.messages import refuse, run_command
+from jobs.messages import refuse, run_command, say
 from jobs.views.fill import TrueMasks
 from jobs.views.found_numbers import with_numbers
 from jobs.views.place import placed
@@ -95,6 +95,8 @@ def main(argv: list[str] | None = None) -> int:
                 file.write(json.dumps(video.record(), ensure_ascii=False) + "\n")
     except (LookupError, OSError, ValueError) as error:
         return refuse(error, ExitCode.BAD_ARGUMENTS)
+    if truth is not None and truth.doubts:
+        say(doubtful(dict(sorted(truth.doubts.items()))))
     frames = [one for video in reviewed for one in video.suggestions]
     asked = sum(bool(video.suggestions) for video in reviewed)
     print(f"wrote {args.to}: {len(frames)} frames suggested in {asked} of {len(reviewed)} videos")

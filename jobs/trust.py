@@ -18,19 +18,19 @@ import numpy as np
 
 from cluster.exit_codes import ExitCode
 from cluster.inspect.video_rows import video_masks, video_numbers
-from cluster.stores.remote import connect, full_url
+from cluster.stores.remote import connect
 from cluster.stores.storage import Storage
-from cluster.truth import TRUTH_FRAMES, place_truth, read_labels, truth_files
+from cluster.truth import TRUTH_FRAMES, TruthError, doubtful, find_truth, read_labels
 from jobs.arguments import options
 from jobs.evaluate import EvaluationError, read_videos, write_json
-from jobs.messages import refuse, run_command
+from jobs.messages import refuse, run_command, say
 from jobs.views.timeline import jumps
 from schemas import videos
 from schemas.urls import public_url
 from stcn_core.masks import decode_counts
 from stcn_core.metrics import jaccard
 
-NAME, VERSION = "stcn-trust", "1.0.0"
+NAME, VERSION = "stcn-trust", "1.1.0"
 BAD_J = 0.5
 # Which way each column points: +1 where more of it means more doubt.
 SIGNS = {
@@ -78,18 +78,30 @@ def trust(args: argparse.Namespace) -> dict[str, Any]:
     known = read_videos(storage)
     fs, root = connect(args.truth, args.truth_options)
     found: dict[str, list[dict]] = {}
+    doubts: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for video_id in sorted(set(args.video_id or known)):
         row = known.get(video_id)
         if row is None or row["status"] == videos.FAILED:
             if args.video_id:
                 raise EvaluationError(f"{storage.url} holds no finished video {video_id!r}: check --video-id")
             continue
-        names = truth_files(fs, root, video_id)
-        if names:
-            truth = place_truth(names, row, args.truth_frames, public_url(full_url(fs, names[0])))
-            found[video_id] = list(judged(storage, row, fs, truth.files))
+        try:
+            truth = find_truth(fs, root, row, args.truth_frames, args.truth_options)
+            if truth is not None:
+                found[video_id] = list(judged(storage, row, fs, truth.files))
+                doubts |= {video_id: truth.doubt} if truth.doubt else {}
+        except TruthError as error:
+            if args.video_id:
+                raise
+            left_out[video_id] = str(error)
     if not any(found.values()):
-        raise EvaluationError(f"{storage.url} has no finished video with truth in {public_url(args.truth)}")
+        why = "".join(f" ({video_id}: {reason})" for video_id, reason in list(left_out.items())[:1])
+        raise EvaluationError(f"{storage.url} has no finished video with truth in {public_url(args.truth)}{why}")
+    for video_id, reason in left_out.items():
+        say(f"left out: {video_id} ({reason})")
+    if doubts:
+        say(doubtful(doubts))
     names = sorted(found)
     parts = {"all videos": names}
     if args.halves:
@@ -99,6 +111,7 @@ def trust(args: argparse.Namespace) -> dict[str, Any]:
         "version": VERSION,
         "masks": storage.url,
         "truth": public_url(args.truth),
+        "left_out": [{"video_id": video_id, "reason": reason} for video_id, reason in left_out.items()],
         "parts": [
             {"name": name, "videos": chosen, **measured([row for video in chosen for row in found[video]])}
             for name, chosen in parts.items()

@@ -45,7 +45,7 @@ SCHEMA = metadata.described_schema(
         column("fps", pa.float64(), "mean frame rate; null for image folders", "1/s", True),
         column("duration_s", pa.float64(), "duration as the container declares it", "s", True),
         column("rotation", pa.int32(), "clockwise turn that shows the stored picture upright", "degrees", True),
-        column("codec", pa.string(), "codec of the video stream; null for image folders", nullable=True),
+        column("codec", pa.string(), "codec of the video; of an image folder its images' suffix", nullable=True),
         column("source_size", pa.int64(), "size of the file, or of all images together", "bytes", True),
         column("source_version", pa.string(), "etag or modification time from the listing", nullable=True),
         column("source_sha256", pa.string(), "hash of the file that was read; null for image folders", nullable=True),

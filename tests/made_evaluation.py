@@ -59,6 +59,14 @@ def write_truth(folder, labels, names=None, mode="P"):
         image.save(folder / f"{name}.png")
 
 
+def write_images(folder, names, value=0):
+    """A video as a folder of JPEGs of these names; the fields of its `videos` row, as a run writes them."""
+    folder.mkdir(parents=True)
+    for name in names:
+        Image.fromarray(np.full((*SIZE, 3), value, np.uint8)).save(folder / f"{name}.jpg")
+    return {"video": str(folder), "codec": "jpg", "frames_decoded": len(names), "frames_declared": len(names)}
+
+
 def scores(tmp_path, *extra):
     file = tmp_path / "scores.json"
     command = ["--masks", str(tmp_path / "out"), "--truth", str(tmp_path / "truth"), "--json", str(file), *extra]

@@ -101,6 +101,7 @@ def write_clip(storage: Storage, clip: Clip) -> None:
             "status": "done", "frames_decoded": clip.source_frames, "frames_declared": clip.source_frames,
             "frames_annotated": len(clip.frames), "first_frame": clip.frames.start, "stride": clip.frames.step,
             "width": clip.size[1], "height": clip.size[0], "fps": clip.fps, "objects": len(tracks),
+            "codec": "png" if clip.images else "h264",
             "duration_s": None if clip.fps is None else clip.source_frames / clip.fps, "mask_rows": writer.rows,
             "checkpoint_sha256": CONFIG.checkpoint_sha256, "settings_sha256": CONFIG.fingerprint(), "message": None,
             "tracks": tracks,

@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.frames.image_folder import SUFFIXES, natural_key
-from cluster.stores.remote import connect, entry_name, full_url, list_folder
-from cluster.truth import Truth, place_truth, read_labels, truth_files
-from schemas.urls import public_url
+from cluster.truth import find_truth, read_labels
 from stcn_core.metrics import Counted
 
 # What a protocol's table may show. Shares are printed in percent, as papers do; FPS as it is.
@@ -48,7 +45,7 @@ class VideoTruth:
 
     frames: (frame index, whatever `read` takes) in frame order; read gives {object id: mask [H, W]} of one, at the size
     that the masks have. by: how frames were told; example: a file's URL, for messages. groups: object id -> a name that
-    the protocol's `row` averages by.
+    the protocol's `row` averages by. doubt: as in cluster.truth.Truth.
     """
 
     by: str
@@ -56,6 +53,7 @@ class VideoTruth:
     frames: tuple[tuple[int, Any], ...]
     read: Callable[[Any], dict[int, np.ndarray]]
     groups: Mapping[int, str] = field(default_factory=dict)
+    doubt: str | None = None
 
 
 def png_truth(place: TruthPlace, video: Mapping[str, Any]) -> VideoTruth | None:
@@ -63,37 +61,16 @@ def png_truth(place: TruthPlace, video: Mapping[str, Any]) -> VideoTruth | None:
 
     None where there are none. Raises TruthError, OSError.
     """
-    names = truth_files(place.fs, place.root, video["video_id"])
-    if not names:
+    found = find_truth(place.fs, place.root, video, place.truth_frames, place.options)
+    if found is None:
         return None
-    example = public_url(full_url(place.fs, names[0]))
-    found = _by_image_name(place, names, video) or place_truth(names, video, place.truth_frames, example)
     size = (video["height"], video["width"])
 
     def read(path: str) -> dict[int, np.ndarray]:
         labels = read_labels(place.fs, path, size)
         return {int(k): labels == k for k in np.flatnonzero(np.bincount(labels.ravel())) if k}
 
-    return VideoTruth(found.by, example, found.files, read)
-
-
-def _by_image_name(place: TruthPlace, names: Sequence[str], video: Mapping[str, Any]) -> Truth | None:
-    """Of a folder of images that is at hand, a mask belongs to the image of its name: YouTube-VOS's images are called
-    00000, 00005, ... and not all of them have masks. None where that is not so, or another way was asked for."""
-    counts = {video.get("frames_decoded"), video.get("frames_declared")}
-    if place.truth_frames is not None or len(names) in counts or video.get("codec") or not video.get("video"):
-        return None
-    try:
-        fs, path = connect(video["video"], place.options)
-        entries = [entry_name(entry) for entry in list_folder(fs, path) if entry["type"] != "directory"]
-    except (OSError, ValueError):
-        return None  # it was there when it was annotated
-    images = sorted((name for name in entries if name.lower().endswith(SUFFIXES)), key=natural_key)
-    index = {name.rpartition(".")[0]: number for number, name in enumerate(images)}
-    stems = [name.rpartition("/")[2].rpartition(".")[0] for name in names]
-    if len(index) not in counts or not all(stem in index for stem in stems):
-        return None
-    return Truth(tuple(sorted((index[stem], name) for stem, name in zip(stems, names, strict=True))), "image name")
+    return VideoTruth(found.by, found.example, found.files, read, doubt=found.doubt)
 
 
 def mean_over_objects(videos: Sequence[Mapping[str, Any]]) -> dict[str, float]:

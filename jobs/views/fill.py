@@ -6,24 +6,29 @@ from typing import Any
 import numpy as np
 from rlemasklib import RLEMask
 
-from cluster.stores.remote import connect, full_url
-from cluster.truth import place_truth, read_labels, truth_files
-from schemas.urls import public_url
+from cluster.stores.remote import connect
+from cluster.truth import find_truth, read_labels
 
 
 class TrueMasks:
-    """The true masks in a folder as jobs.evaluate finds them. Raises TruthError, OSError."""
+    """The true masks in a folder as jobs.evaluate finds them. Raises TruthError, OSError.
+
+    doubts: of the videos asked for, why the frames of their masks are in doubt (see cluster.truth.Truth).
+    """
 
     def __init__(self, url: str, options: Mapping[str, Any], by: str | None):
-        self._url, self._by = url, by
+        self._by, self._options = by, options
+        self.doubts: dict[str, str] = {}
         self._fs, self._root = connect(url, options)
 
     def of(self, video: Mapping[str, Any]) -> dict[int, str]:
         """Frame -> path of a video's true masks, {} where there are none; video: its row of `videos`."""
-        names = truth_files(self._fs, self._root, video["video_id"])
-        if not names:
+        found = find_truth(self._fs, self._root, video, self._by, self._options)
+        if found is None:
             return {}
-        return dict(place_truth(names, video, self._by, public_url(full_url(self._fs, names[0]))).files)
+        if found.doubt:
+            self.doubts[video["video_id"]] = found.doubt
+        return dict(found.files)
 
     def rles(self, path: str, size: tuple[int, int], object_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Object id -> RLE as in a manifest, also of objects that are not there (empty masks)."""

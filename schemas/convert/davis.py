@@ -5,7 +5,9 @@ background. Names are those of the source's images where it is an image folder a
 (00012.png). Every annotated frame has its file, also where nothing is visible.
 
 Does not hold: pixels that two objects share (the smaller mask lies on top), objects that are nowhere visible, scores,
-labels, frame times, which masks were given. Object ids above 254 (255 means void to its readers) are refused.
+labels, frame times, which masks were given, the positions of frames where images are not named after their index (then
+give the images to the import: --videos). Videos with an object id above 254 (255 means void to its readers) are left
+out.
 """
 
 import io
@@ -22,7 +24,17 @@ from schemas.convert.folder import Folder
 from schemas.convert.losses import Losses
 from schemas.convert.names import safe_name, video_id_of
 from schemas.convert.run_lengths import checked_size
-from schemas.convert.video import ConvertError, FoundMask, FoundVideo, OutVideo, placed, stem_of
+from schemas.convert.video import (
+    POSITIONS,
+    ConvertError,
+    FoundMask,
+    FoundVideo,
+    OutVideo,
+    Track,
+    placed,
+    positions_lost,
+    stem_of,
+)
 from schemas.reader import MaskRow
 
 NAME = "davis"
@@ -45,22 +57,24 @@ def palette() -> bytes:
 PALETTE = palette()
 
 
+def refusal(tracks: Sequence[Track]) -> str | None:
+    """Why a video with these objects cannot be exported; None where it can."""
+    beyond = [track.object_id for track in tracks if not 1 <= track.object_id <= LARGEST_ID]
+    if not beyond:
+        return None
+    return f"it has an object {beyond[0]}: palette PNGs hold 1 to {LARGEST_ID}; use another format"
+
+
 def places(videos: Sequence[OutVideo]) -> list[str]:
     """Folders that the export writes into."""
     return [f"{FOLDER}/{safe_name(video.video_id)}/" for video in videos]
 
 
 def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) -> Iterator[OutFile]:
-    """One file per frame. Raises ConvertError for object ids that a palette has no place for."""
-    for video in videos:
-        for track in video.tracks:
-            if not 1 <= track.object_id <= LARGEST_ID:
-                raise ConvertError(
-                    f"{video.video_id} has an object {track.object_id}: palette PNGs hold 1 to {LARGEST_ID}; use "
-                    "another format"
-                )
+    """One file per frame."""
     for video in videos:
         wanted = _wanted(video, settings)
+        losses.add(POSITIONS, _positions_lost(video, wanted))
         losses.add("labels", sum(track.label is not None for track in video.tracks))
         losses.add("objects that are nowhere visible", unseen(video))
         folder, size = f"{FOLDER}/{safe_name(video.video_id)}", (video.height, video.width)
@@ -90,6 +104,16 @@ def _wanted(video: OutVideo, settings: ExportSettings) -> set[str] | None:
         have = f"its first of {len(video.frames)} is {stem_of(video.image_name(0))}" if video.frames else "it has none"
         raise ConvertError(f"{video.video_id} has no frame {missing[0]!r}, which --meta asks for: {have}")
     return wanted
+
+
+def _positions_lost(video: OutVideo, wanted: set[str] | None) -> int:
+    """How many of the frames to write an import does not find again without the source's images."""
+    if video.names is None:
+        return 0
+    # As the import reads them back.
+    stems = [(frame, stem_of(name)) for frame, name in zip(video.frames, video.names, strict=True)]
+    kept = [(frame, stem) for frame, stem in stems if wanted is None or stem in wanted]
+    return positions_lost([f"{video_id_of(safe_name(stem))}.jpg" for _, stem in kept], [frame for frame, _ in kept])
 
 
 def label_map(rows: Sequence[MaskRow], size: tuple[int, int]) -> np.ndarray:

@@ -34,13 +34,14 @@ class ImportSettings:
 
     frames: number (an image's name holds its index), order, or None for number where all names have one. images: video
     id -> its source's image files in order, None where they are not known. first_frame and stride: of formats that do
-    not say which frames their masks are of. files: pattern of the names of the files to read.
+    not say which frames their masks are of, None where it is for the file to say. files: pattern of the names of the
+    files to read.
     """
 
     read_labels: Callable[[bytes, str, tuple[int, int] | None], np.ndarray]
     frames: str | None = None
     images: Callable[[str], Sequence[str] | None] = field(default=lambda _video_id: None)
-    first_frame: int = 0
+    first_frame: int | None = None
     stride: int | None = None
     files: str | None = None
 

@@ -1,4 +1,7 @@
-"""The formats by name. Each is a module with NAME, places, files (out) and found (in)."""
+"""The formats by name. Each is a module with NAME, places, files (out) and found (in).
+
+Where a format has no place for some videos, its `refusal` says of their objects why.
+"""
 
 from types import ModuleType
 

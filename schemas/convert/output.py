@@ -30,11 +30,6 @@ class FinishedVideo:
     masks: int
     row: Mapping[str, Any]
 
-    @property
-    def is_image_folder(self) -> bool:
-        """Image folders have no frame rate of their own."""
-        return self.row["fps"] is None
-
 
 class MasksOutput:
     """An output folder on any fsspec URL. Raises what the storage raises, ConvertError where no video is finished,

@@ -2,11 +2,13 @@
 
 Source: sav_dataset/README.md and the class SAVDataset of facebookresearch/sam2. Objects that are not
 visible have an empty mask, so that a position always means the same object. Numbers that the data set has as
-floats are floats. `masklet_first_appeared_frame` is an index in the source, -1 for an object that never appears.
+floats are floats. `masklet_first_appeared_frame` is an index in the source, -1 for an object that never appears. Beyond
+the data set's own keys: `annotated_frames`, the `first` of the frames that the lists are of, and their `stride`. Files
+without it (the data set has every fourth frame of all) are taken to begin with frame 0 and to have the stride that
+their frame count asks for, unless --first-frame and --stride say otherwise.
 
-Does not hold: which frames the lists are of (the data set has every fourth one of all; where yours has another first
-frame or stride, give them to the import), scores (its stability score is something else), labels, frame rate and
-times, names of images, which masks were given.
+Does not hold: scores (its stability score is something else), labels, frame rate and times, names of images, which
+masks were given.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ from schemas.convert.video import LARGEST_ID, ConvertError, FoundMask, FoundVide
 
 NAME = "sa-v"
 SUFFIX = "_auto.json"
+OWN_KEY = "annotated_frames"
 SMALL, MEDIUM = 32**2, 96**2
 
 
@@ -48,7 +51,6 @@ def _write(video: OutVideo, settings: ExportSettings, losses: Losses, file: Bina
     losses.add("frame times", len(video.frames) if video.fps is not None else 0)
     losses.add("frame rates", video.fps is not None)
     losses.add("names of images", len(video.frames) if video.names is not None else 0)
-    losses.add("positions of frames (first frame or stride)", (_stride(count, len(video.frames)) != _grid(video)))
     areas = [round(track.area_mean, 6) if track.area_mean else 0.0 for track in tracks]
     changes = {track.object_id: 0 for track in tracks}
     resolution = video.height * video.width
@@ -72,6 +74,7 @@ def _write(video: OutVideo, settings: ExportSettings, losses: Losses, file: Bina
         "masklet_edited_frame_count": [0] * len(tracks),
         "masklet_type": ["auto"] * len(tracks),
         "masklet_num": len(tracks),
+        OWN_KEY: _grid(video),
     }
     write_json(file, record)
 
@@ -93,18 +96,16 @@ def _masklets(video: OutVideo, changes: dict[int, int], losses: Losses) -> Itera
         yield [text_rle(row.counts, row.height, row.width) if row is not None else empty for row in found]
 
 
-def _stride(source_frames: int, annotated: int) -> tuple[int, int]:
-    """(0, stride) of which `annotated` of the source's frames are, counted from frame 0."""
-    return (0, max(1, -(-source_frames // annotated))) if annotated else (0, 1)
-
-
-def _grid(video: OutVideo) -> tuple[int, int]:
-    return (video.frames.start, video.frames.step) if len(video.frames) > 1 else (video.frames.start, 1)
+def _grid(video: OutVideo) -> dict[str, int]:
+    """Without a second frame there is no stride to speak of."""
+    frames = video.frames
+    return {"first": frames.start if frames else 0, "stride": frames.step if len(frames) > 1 else 1}
 
 
 def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
-    """One video per file. Frames lie on a grid from --first-frame, with --stride, or else that which the frame count
-    asks for. Object ids are those of masklet_id, all raised by one where they begin at 0. Raises ConvertError."""
+    """One video per file. Frames lie on a grid from --first-frame, with --stride, or else on that which our own export
+    has written down, or else on that which the frame count asks for. Object ids are those of masklet_id, all raised by
+    one where they begin at 0. Raises ConvertError."""
     for path in folder.files((".json",), settings.files):
         where = folder.url(path)
         record = folder.read_json(path)
@@ -115,8 +116,7 @@ def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
             video_id = stem_of(path or folder.name).removesuffix("_auto").removesuffix("_manual")
         count, seconds = record.get("video_frame_count"), record.get("video_duration")
         count = int(count) if isinstance(count, int | float) and 0 < count <= LARGEST_ID else None
-        stride = settings.stride or _stride(count or len(masklets), len(masklets))[1]
-        frames = range(settings.first_frame, settings.first_frame + len(masklets) * stride, stride)
+        frames, assumed = _frames(record, len(masklets), count, settings, where)
         ids = _object_ids(numbers, where)
         yield FoundVideo(
             video_id,
@@ -128,18 +128,41 @@ def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
             partial(_masks, folder, path, ids, frames, size),
             source_frames=count,
             duration_s=float(seconds) if isinstance(seconds, int | float) else None,
+            assumed_stride=assumed,
         )
+
+
+def _frames(
+    record: dict[str, Any], lists: int, count: int | None, settings: ImportSettings, where: str
+) -> tuple[range, int | None]:
+    """(the frames of the lists, their stride where nothing says it). count: frames of the source, None: not known."""
+    own = record.get(OWN_KEY)
+    own = fields_of(own, {"first": int, "stride": int}, f"{where}: {OWN_KEY}") if isinstance(own, dict) else (0, None)
+    first = own[0] if settings.first_frame is None else settings.first_frame
+    stride = settings.stride or own[1]
+    assumed = None
+    if stride is None:
+        stride = max(1, -(-(count or lists) // lists)) if lists else 1
+        assumed = stride if lists and count != lists else None
+    if first < 0 or stride < 1 or first + lists * stride > LARGEST_ID:
+        what = f"{lists} frames from {first}, {stride} apart, cannot be"
+        raise ConvertError(f"{where}: {what}: see --first-frame and --stride")
+    return range(first, first + lists * stride, stride), assumed
 
 
 def _object_ids(numbers: Sequence[Any], where: str) -> list[int]:
     if not all(
-        isinstance(number, int | float) and 0 <= number < LARGEST_ID and number == int(number) for number in numbers
+        isinstance(number, int | float) and 0 <= number <= LARGEST_ID and number == int(number) for number in numbers
     ):
         raise ConvertError(f"{where}: masklet_id holds something else than whole numbers from 0")
     ids = [int(number) for number in numbers]
     if len(set(ids)) < len(ids):
         raise ConvertError(f"{where}: masklet_id names an object twice")
-    return [number + 1 for number in ids] if 0 in ids else ids
+    if 0 not in ids:
+        return ids
+    if LARGEST_ID in ids:
+        raise ConvertError(f"{where}: masklet_id goes from 0 to {LARGEST_ID}; ids from 1 leave no room for as many")
+    return [number + 1 for number in ids]
 
 
 def _masks(

@@ -79,7 +79,8 @@ def found(folder: Folder, settings: ImportSettings) -> Iterator[FoundVideo]:
             raise ConvertError(f"{where} has masks of {len(sizes)} sizes: a video has one")
         (size,) = sizes
         stride = settings.stride or 1
-        indices = range(settings.first_frame, settings.first_frame + len(frames) * stride, stride)
+        first = settings.first_frame or 0
+        indices = range(first, first + len(frames) * stride, stride)
         objects = range(1, max(counts) + 1)
         video_id = video_id_of(stem_of(path or folder.name))
         masks = partial(_masks, folder, path, indices, size)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from schemas.reader import MaskRow
 
+# What a format loses that keeps frames by their images' names alone, where these are not named after the index.
+POSITIONS = "positions of frames (--videos gives them to the import)"
 LARGEST_ID = (1 << 31) - 1  # object ids and frame indices are int32
 
 
@@ -92,7 +94,7 @@ class FoundVideo:
 
     frames: indices of the frames that the file has masks for (or says to be without), in order. image_names: their
     image files where these are not named after the index; source_names: those of all the source's frames. masks: reads
-    the file, each object's in order of frames.
+    the file, each object's in order of frames. assumed_stride: that of `frames` where the file does not say it.
     """
 
     video_id: str
@@ -107,6 +109,7 @@ class FoundVideo:
     fps: float | None = None
     duration_s: float | None = None
     source_names: Sequence[str] | None = None
+    assumed_stride: int | None = None
 
 
 def default_name(frame: int) -> str:
@@ -159,6 +162,18 @@ def placed(
     order = sorted(range(len(names)), key=indices.__getitem__)
     usual = all(default_name(indices[place]) == names[place] for place in order)
     return [indices[place] for place in order], None if usual else [names[place] for place in order], order
+
+
+def positions_lost(names: Sequence[str], frames: Sequence[int]) -> int:
+    """How many frames' indices an import cannot have back from the names of their images alone: all of them, or none.
+
+    names: those of `frames`, in order.
+    """
+    try:
+        found, _, order = placed(names, None, None, "")
+    except ConvertError:
+        return len(names)  # two that differ in the suffix alone
+    return 0 if found == list(frames) and order == list(range(len(names))) else len(names)
 
 
 def grid_of(frames: Sequence[int]) -> tuple[int, int, int]:

@@ -6,8 +6,8 @@ object without one is of the category "object". Beyond the data set's own keys: 
 `object_id` and a `score` (the mean over the object's masks, six digits). file_names are <video>/<image>, after the
 frame's index where the source is no image folder at hand.
 
-Does not hold: scores of single masks, frame times, which masks were given, the first frame and stride where images
-are not named after their index.
+Does not hold: scores of single masks, frame times, which masks were given, the positions of frames where images are
+not named after their index (then give the images to the import: --videos).
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,17 @@ from schemas.convert.json_stream import write_json
 from schemas.convert.losses import Losses
 from schemas.convert.names import safe_name, video_id_of
 from schemas.convert.run_lengths import checked_size, found_counts, plain_rle
-from schemas.convert.video import LARGEST_ID, ConvertError, FoundMask, FoundVideo, OutVideo, Track, placed
+from schemas.convert.video import (
+    LARGEST_ID,
+    POSITIONS,
+    ConvertError,
+    FoundMask,
+    FoundVideo,
+    OutVideo,
+    Track,
+    placed,
+    positions_lost,
+)
 
 NAME = "youtube-vis"
 FILE = "youtube-vis.json"
@@ -50,6 +60,8 @@ places, files = one_file(FILE, _write)
 
 def _video_record(number: int, video: OutVideo, losses: Losses) -> dict[str, Any]:
     losses.add("frame times", len(video.frames) if video.fps is not None else 0)
+    if video.names is not None:
+        losses.add(POSITIONS, positions_lost(video.names, video.frames))
     folder = safe_name(video.video_id)
     return {
         "id": number,

@@ -8,7 +8,8 @@ import made_output
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from made_evaluation import SIZE, block, scores, write_output, write_truth
+from made_evaluation import SIZE, block, scores, write_images, write_output, write_truth
+from made_export import Clip, write_clips
 from made_output import MadeVideo
 from made_videos import real_clips
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL import Image
 from jobs import evaluate
 from jobs.export import main as export
 from schemas import reader
+from schemas.convert.names import safe_name
 from stcn_core.prompts import read_label_png
 
 
@@ -87,6 +89,66 @@ def test_frame_of_a_mask_by_order_or_number(tmp_path, capsys):
     report = scores(tmp_path)
     assert report["overall"]["J"] == 1 and report["videos"][0]["frames_told_by"] == "number"
     assert scores(tmp_path, "--truth-frames", "order")["overall"]["J"] < 1
+
+
+def write_folder(tmp_path, video_id, names, **video):
+    """An output's video that is a folder of images, with a mask that moves from frame to frame."""
+    folder = write_images(tmp_path / "images" / video_id, names) | video
+    write_output(tmp_path / "out", video_id, {n: {1: block(n, 0)} for n in range(len(names))}, **folder)
+
+
+@pytest.mark.parametrize("name", ["{}", "frame_{}_of_12", "a:{} of 12"])
+def test_a_mask_is_of_the_image_of_its_name_as_export_names_it(tmp_path, name):
+    names = [name.format(number) for number in range(7, 19)]
+    write_images(tmp_path / "images", names)
+    moving = {n: {1: block(n, 0)} for n in range(12)}
+    write_clips(tmp_path / "out", [Clip("a", range(12), moving, {1: None}, 12, None, tmp_path / "images")])
+    command = ["--masks", str(tmp_path / "out"), "--format", "davis", "--to", str(tmp_path / "truth")]
+    assert export(command) == 0
+    assert scores(tmp_path)["videos"][0]["frames_told_by"] == "order"
+    for number in (0, 3, 4, 8):
+        (tmp_path / f"truth/Annotations/a/{safe_name(names[number])}.png").unlink()
+    (video,) = scores(tmp_path)["videos"]
+    assert video["frames_told_by"] == "image name" and video["J"] == 1 and video["true_masks"] == 8
+    assert video["frames_doubt"] is None
+
+
+def test_as_many_masks_as_frames_decoded_may_be_of_other_images(tmp_path):
+    write_folder(tmp_path, "a", [f"{n:05d}" for n in range(12)], frames_decoded=8, frames_annotated=8)
+    write_truth(tmp_path / "truth/a", [block(n, 0) for n in range(4, 12)], names=[f"{n:05d}" for n in range(4, 12)])
+    (video,) = scores(tmp_path)["videos"]
+    assert video["frames_told_by"] == "image name" and video["J"] == 1 and video["true_masks_of_other_frames"] == 4
+
+
+def test_a_video_whose_truth_cannot_be_placed_does_not_stop_the_others(tmp_path, capsys):
+    write_folder(tmp_path, "lost", [f"{n}_of_12" for n in range(12)])
+    (tmp_path / "images/lost").rename(tmp_path / "moved")
+    write_folder(tmp_path, "mixed", [f"{5 * n:05d}" for n in range(6)])
+    write_folder(tmp_path, "good", [f"{5 * n:05d}" for n in range(6)])
+    write_truth(tmp_path / "truth/lost", [block(n, 0) for n in range(3)], names=[f"{n}_of_12" for n in range(3)])
+    write_truth(tmp_path / "truth/mixed", [block(n, 0) for n in range(2)], names=["00005", "00001"])
+    write_truth(tmp_path / "truth/good", [block(n, 0) for n in range(4)], names=[f"{5 * n:05d}" for n in range(4)])
+    report = scores(tmp_path)
+    assert report["overall"]["J"] == 1 and [video["video_id"] for video in report["videos"]] == ["good"]
+    lost, mixed = (entry["reason"] for entry in report["left_out"])
+    assert "0_of_12.png: which frame is it?" in lost and "images/lost cannot be listed: it does not exist" in lost
+    assert "has 1 of 2 true masks that are named like none" in mixed and "--truth-frames number" in mixed
+    assert "left out: lost (" in capsys.readouterr().out
+    assert "mixed cannot be evaluated: " in refused(tmp_path, capsys, "--video-id", "mixed")
+    scores(tmp_path, "--video-id", "mixed", "--truth-frames", "number", "--all-frames")
+
+
+def test_numbers_that_may_be_no_frames_are_told(tmp_path, capsys):
+    write_folder(tmp_path, "a", [f"{5 * n:05d}" for n in range(16)])
+    names = ["00000", "00005", "00010", "00015"]
+    write_truth(tmp_path / "truth/a", [block(n, 0) for n in range(4)], names=names)
+    assert scores(tmp_path)["overall"]["J"] == 1 and "told by the numbers" not in capsys.readouterr().err
+    (tmp_path / "images/a").rename(tmp_path / "moved")
+    assert "images/a cannot be listed: it does not exist" in scores(tmp_path)["videos"][0]["frames_doubt"]
+    said = capsys.readouterr().err
+    assert "of 1 videos were told by the numbers in their names" in said and "such as those of a: " in said
+    assert scores(tmp_path, "--truth-frames", "number")["videos"][0]["frames_doubt"] is None
+    assert "told by the numbers" not in capsys.readouterr().err
 
 
 def test_range_and_stride_leave_other_frames_out(tmp_path, capsys):

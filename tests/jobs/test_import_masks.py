@@ -172,7 +172,7 @@ def test_other_options_than_it_was_begun_with_are_refused(tmp_path, capsys):
     for options, said in (
         (["--stride", 4], "--stride: 2 -> 4"),
         ([], "--stride: 2 -> not given"),
-        (["--stride", 2, "--first-frame", 100], "--first-frame: 0 -> 100"),
+        (["--stride", 2, "--first-frame", 100], "--first-frame: not given -> 100"),
         (["--stride", 2, "--frames", "order"], "--frames: not given -> order"),
         (["--stride", 2, "--files", "a_*"], "--files: not given -> a_*"),
         (["--stride", 2, "--videos", tmp_path / "in"], f"--videos: not given -> {tmp_path}/in"),

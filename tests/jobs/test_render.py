@@ -109,6 +109,31 @@ def test_contact_sheet_alone_and_with_truth(annotated, tmp_path):
     assert np.asarray(Image.open(sheet)).shape[0] > plain.shape[0], "about twenty pictures by default"
 
 
+def test_truth_of_some_images_is_drawn_on_these(tmp_path, capsys):
+    """As in YouTube-VOS: images 00000, 00005, ... of which some have true masks."""
+    images, truth, sheet = tmp_path / "a", tmp_path / "truth", tmp_path / "s.png"
+    images.mkdir()
+    truth.mkdir()
+    for number in range(8):
+        Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(images / f"{5 * number:05d}.png")
+    for number in (1, 2):
+        Image.fromarray(square(0) * 255).save(truth / f"{5 * number:05d}.png")
+    write_masks(tmp_path / "out", {frame: {1: square(frame)} for frame in range(8)})
+    command = ["--masks", str(tmp_path / "out"), "--video", str(images), "--contact-sheet", str(sheet), "--no-labels"]
+    command += ["--opacity", "0", "--columns", "8", "--every", "1"]
+    pictures = []
+    for extra in ([], ["--truth", str(truth)]):
+        assert main([*command, *extra]) == 0
+        pictures.append(np.asarray(Image.open(sheet)).astype(int))
+    changed = np.flatnonzero((pictures[0] != pictures[1]).any((0, 2)))
+    eighth = pictures[0].shape[1] / 8
+    assert set(changed // eighth) == {1, 2} and "told by the numbers" not in capsys.readouterr().err
+    for mask in truth.iterdir():
+        mask.rename(mask.with_stem(f"mask_{int(mask.stem) // 5}"))
+    assert main([*command, *extra]) == 0
+    assert "has no mask that is named like one of the video's images" in capsys.readouterr().err
+
+
 def test_a_sheet_too_large_is_refused(annotated, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("jobs.render.MOST_CELLS", 10)
     video, out, _ = annotated

@@ -95,6 +95,26 @@ def test_truth_fills_in_and_lots_are_other_frames(out: Storage, tmp_path: Path):
     assert len(drawn) > 1
 
 
+def test_truth_of_some_images_fills_in_the_frames_of_these(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """As in YouTube-VOS: images 00000, 00005, ... of which some have true masks."""
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "truth/clip").mkdir(parents=True)
+    for frame in range(20):
+        Image.fromarray(np.full((*SIZE, 3), frame, np.uint8)).save(tmp_path / f"clip/{5 * frame:05d}.jpg")
+    for frame in (1, 2, 3):
+        Image.fromarray(np.full(SIZE, 3 * (frame == 2), np.uint8)).save(tmp_path / f"truth/clip/{5 * frame:05d}.png")
+    out = Storage(str(tmp_path / "out"))
+    prompt = Prompt(frame=0, object_id=3, box=(10.0, 10.0, 20.0, 20.0))
+    run_here(out, [VideoRow(1, str(tmp_path / "clip"), "clip", (prompt,))], CONFIG, tmp_path / "scratch")
+    (line,) = review(out, tmp_path / "r.jsonl", "--truth", str(tmp_path / "truth"))
+    filled = {prompt["frame"]: prompt["rle"]["counts"] for prompt in line["prompts"][1:]}
+    assert sorted(filled) == [1, 2, 3] and filled[1] == filled[3] != filled[2]
+    assert "told by the numbers" not in capsys.readouterr().err
+    (tmp_path / "clip").rename(tmp_path / "moved")
+    review(out, tmp_path / "r.jsonl", "--truth", str(tmp_path / "truth"))
+    assert f"such as those of clip: {tmp_path}/clip cannot be listed" in capsys.readouterr().err
+
+
 def test_only_the_most_doubtful_and_the_doubtful_enough(out: Storage, tmp_path: Path):
     found = review(out, tmp_path / "r.jsonl", "--videos", "1")
     assert sorted(len(line["prompts"]) for line in found) == [2, 2, 8]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_export import clips, write_clips
 from made_output import SIZE, MadeVideo, write_output
 from PIL import Image
 
@@ -56,6 +57,24 @@ def test_the_command_finds_the_column_that_finds_bad_masks(tmp_path: Path, capsy
     assert "second_opinion" not in rows
     assert "doubt" in shown and "5 of them bad (17.2 %)" in shown
     assert [len(one["videos"]) for one in report["parts"]] == [1, 1, 0]
+
+
+def test_a_mask_is_of_the_image_of_its_name(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """The images are numbered from 1, so that numbers would be one frame late; one video's truth cannot be placed."""
+    write_clips(tmp_path / "out", [one for one in clips(tmp_path) if one.video_id in ("clip", "late")])
+    for name in ("clip", "late"):
+        (tmp_path / "truth" / name).mkdir(parents=True)
+    for frame, masks in read_masks(str(tmp_path / "out"), "clip"):
+        if frame in (3, 4, 6, 8):
+            Image.fromarray(masks[1] * 255).save(tmp_path / f"truth/clip/frame_{frame + 1:04d}.png")
+    Image.fromarray(np.ones(SIZE, np.uint8)).save(tmp_path / "truth/late/last.png")
+    command = ["--masks", str(tmp_path / "out"), "--truth", str(tmp_path / "truth"), "--json", str(tmp_path / "t.json")]
+    assert main(command) == 0
+    report = json.loads((tmp_path / "t.json").read_text())
+    assert (report["parts"][0]["masks"], report["parts"][0]["bad"]) == (4, 0)
+    assert [one["video_id"] for one in report["left_out"]] == ["late"]
+    assert "left out: late (" in capsys.readouterr().err
+    assert main([*command, "--video-id", "late"]) == 2 and "which frame is it?" in capsys.readouterr().err
 
 
 def test_nothing_to_compare_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from made_evaluation import SIZE, block, scores, write_output, write_truth
+from made_evaluation import SIZE, block, scores, write_images, write_output, write_truth
 from PIL import Image
 
 from jobs import evaluate
@@ -111,12 +111,9 @@ def test_youtube_vos_by_seen_and_unseen_categories(tmp_path):
 
 def test_masks_of_some_images_are_told_by_the_images_names(tmp_path):
     """As in YouTube-VOS: images 00000, 00005, ... of which the later ones have true masks."""
-    images = tmp_path / "data/JPEGImages/v"
-    images.mkdir(parents=True)
-    for number in range(6):
-        Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(images / f"{5 * number:05d}.jpg")
+    folder = write_images(tmp_path / "data/JPEGImages/v", [f"{5 * number:05d}" for number in range(6)])
     write_truth(tmp_path / "truth/Annotations/v", [block(n, 0) for n in (2, 3, 4)], names=["00010", "00015", "00020"])
-    write_output(tmp_path / "out", "v", {n: {1: block(n, 0)} for n in range(6)}, video=str(images))
+    write_output(tmp_path / "out", "v", {n: {1: block(n, 0)} for n in range(6)}, **folder)
     video = scores(tmp_path, "--protocol", "youtube-vos")["videos"][0]
     assert video["frames_told_by"] == "image name" and video["J"] == 1 and video["objects"][0]["frames"] == 2
     assert scores(tmp_path, "--all-frames")["overall"]["J"] == 1
