@@ -50,7 +50,7 @@ def collect(
 
 def _choice(video: OpenVideo, settings: OfflineSettings) -> BurnInChoice:
     if settings.burn_in_order in SAMPLED_ORDERS:
-        return sampled_choice(settings, video.row.video_id, video.prompts.frames)
+        return sampled_choice(settings, video.row.video_id)
     first = [frame for frame in video.prompts.frames if frame in video.grid]
     permute = settings.burn_in_order == "stcnbuf"
     return StcnbufChoice(settings.seed, settings.burn_in_passes, settings.group_frames, first, permute)

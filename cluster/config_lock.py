@@ -25,7 +25,8 @@ def check_config(storage: Storage, config: RunConfig) -> None:
         lines = "\n  ".join(differences)
         raise SettingsRefused(
             f"{storage.url} was begun with other settings (there -> now):\n  {lines}\n"
-            "Use the same settings to go on, or a new --output."
+            "Use the same settings to go on (another version of this program may have had other defaults: give them as "
+            "they were), or a new --output."
         )
 
 

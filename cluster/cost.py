@@ -3,6 +3,7 @@
 It never changes a mask, so it may be wrong; the driver measures how many seconds a unit of it really takes.
 """
 
+import math
 from dataclasses import dataclass
 
 from cluster.frames.probe import Probe
@@ -53,10 +54,13 @@ def visits_of(config: RunConfig, once: int, annotated: int) -> float:
     stcn_core/gate.py."""
     gates, visits = config.burn_in_gate.split(","), float(config.burn_in_passes * once)
     different = min(annotated, visits)
+    if config.memory_policy == "reservoir" and visits > config.memory_frames:
+        # Frames that it turns away are not computed: the n-th is kept with probability memory_frames / n.
+        visits = config.memory_frames * (1 + math.log(visits / config.memory_frames))
     if "two-way" in gates:
         visits *= 1 + DECODER / (KEY + READ + DECODER + VALUE)  # each visit answers for one prompted frame
     if "agreement" in gates:
-        visits += different  # the rehearsal
+        visits += different  # the rehearsal, which computes all
     if "relabel" in gates:
         visits += min(different, config.memory_frames)
     return visits

@@ -114,7 +114,8 @@ class UnitRun:
             # Half of what is left is final pass where all frames are visited once, more where they are sampled.
             final = video.facts.positions if self.unit.kind == WHOLE else 0
             share = (1 - COLLECT_SHARE) * len(choice) / max(1, len(choice) + final)
-            visits = self._stopped("network", video.segmenter.burn_in(choice.order(), store.get))
+            order = choice.order(video.prompts.shown_frames)
+            visits = self._stopped("network", video.segmenter.burn_in(order, store.get))
             for number, _ in enumerate(visits, 1):
                 # A gate visits frames again.
                 self.heartbeat.step(COLLECT_SHARE + share * min(1, number / len(choice)))

@@ -132,7 +132,12 @@ def parser(output_needed: bool = True) -> argparse.ArgumentParser:
     masks.add_argument(
         "--memory-frames", type=int, default=default.memory_frames, help="the bank (default %(default)d)"
     )
-    masks.add_argument("--memory-policy", choices=MEMORY_POLICIES, default=default.memory_policy)
+    masks.add_argument(
+        "--memory-policy",
+        choices=MEMORY_POLICIES,
+        default=default.memory_policy,
+        help="what the bank keeps once it is full (default %(default)s: a random sample of all that was memorised)",
+    )
     masks.add_argument("--memory-every", type=int, default=default.memory_every, help="causal runs (default 5)")
     masks.add_argument("--recent-frames", type=int, default=default.recent_frames, help="ring (default %(default)d)")
     masks.add_argument("--group-frames", type=int, default=default.group_frames, help="per read (default %(default)d)")

@@ -60,7 +60,7 @@ def add_policies(group: argparse._ArgumentGroup) -> None:
         "--burn-in-order",
         choices=tuple(BURN_IN_ORDERS),
         default=default.burn_in_order,
-        help=f"in which the burn-in visits its frames (default %(default)s). {orders}",
+        help=f"in which the burn-in visits its frames (default %(default)s; causal runs have none). {orders}",
     )
     gates = "; ".join(f"{name}: {what}" for name, what in GATES.items())
     group.add_argument(

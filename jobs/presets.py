@@ -17,7 +17,14 @@ class Preset:
     settings: Mapping[str, Any]
 
 
-CAUSAL = {"burn_in_passes": 0, "memory_policy": "unbounded", "recent_frames": 0, "resolution": 480}
+# burn_in_order is of no effect there: so it stays what earlier versions recorded.
+CAUSAL = {
+    "burn_in_passes": 0,
+    "burn_in_order": "priority",
+    "memory_policy": "unbounded",
+    "recent_frames": 0,
+    "resolution": 480,
+}
 PRESETS: dict[str, Preset] = {
     "stcn": Preset(
         "STCN: in order, nothing is forgotten",

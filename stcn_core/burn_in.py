@@ -2,9 +2,8 @@
 
 Each frame's priority in a pass is a hash of (seed, video, pass, frame). The N frames of lowest priority are visited,
 in the order of their priorities: a uniform random sample in a uniform random order, found while the video streams by.
-Another order is made of the same sample.
-Frames may be given weights; the sample then is one without replacement in their proportion (Efraimidis and Spirakis
-2006), and is still visited in uniform random order.
+Another order is made of the same sample. Frames may be given weights; the sample then is one without replacement in
+their proportion (Efraimidis and Spirakis 2006), and the order is as random as without.
 """
 
 import heapq
@@ -57,8 +56,8 @@ class BurnInChoice:
             dropped = [f for f in dict.fromkeys(dropped) if f not in needed]  # two passes may drop the same frame
         return kept, dropped
 
-    def order(self) -> Iterable[int]:
-        """The frames in visiting order, pass after pass."""
+    def order(self, prompted: Collection[int] = ()) -> Iterable[int]:
+        """The frames in visiting order, pass after pass. prompted: frames with a mask, for orders that ask for them."""
         for number, heap in enumerate(self._heaps):
             yield from sorted((-frame for _, frame in heap), key=lambda frame: (self.priority(number, frame), frame))
 
@@ -69,22 +68,18 @@ class BurnInChoice:
 class OutwardChoice(BurnInChoice):
     """The same frames; the first pass visits them from the prompted ones outwards, see `outward`."""
 
-    def __init__(self, seed: int, video_id: str, passes: int, limit: int | None, prompted: Collection[int]) -> None:
-        super().__init__(seed, video_id, passes, limit)
-        self._prompted = tuple(prompted)
-
-    def order(self) -> Iterable[int]:
+    def order(self, prompted: Collection[int]) -> Iterable[int]:
         """The frames in visiting order, pass after pass."""
-        found = list(super().order())
+        found = list(super().order(prompted))
         first = len(self._heaps[0])
         draw = np.random.default_rng(named_seed(self._seed, self._video_id, "outward"))
-        return iter([*outward(found[:first], self._prompted, draw), *found[first:]])
+        return iter([*outward(found[:first], prompted, draw), *found[first:]])
 
 
-def sampled_choice(settings: OfflineSettings, video_id: str, prompted: Collection[int]) -> BurnInChoice:
-    """The choice under one of SAMPLED_ORDERS. prompted: frames with prompts."""
-    arguments = settings.seed, video_id, settings.burn_in_passes, settings.visited_frames
-    return OutwardChoice(*arguments, prompted) if settings.burn_in_order == "outward" else BurnInChoice(*arguments)
+def sampled_choice(settings: OfflineSettings, video_id: str) -> BurnInChoice:
+    """The choice under one of SAMPLED_ORDERS."""
+    kind = OutwardChoice if settings.burn_in_order == "outward" else BurnInChoice
+    return kind(settings.seed, video_id, settings.burn_in_passes, settings.visited_frames)
 
 
 class MotionWeights:
@@ -140,7 +135,7 @@ class StcnbufChoice(BurnInChoice):
         self._frames.append(frame)
         return True, []
 
-    def order(self) -> Iterable[int]:
+    def order(self, prompted: Collection[int] = ()) -> Iterable[int]:
         """The frames that are memorised, in that order."""
         if self._found is None:
             there = set(self._frames)

@@ -38,7 +38,8 @@ class Stage:
 
 
 def stages(order: Sequence[int], settings: OfflineSettings, prompted: Collection[int], name: str) -> list[Stage]:
-    """The burn-in of the frames in `order`, pass after pass, under the settings' gates. name: the video's id."""
+    """The burn-in of the frames in `order`, which whoever chose them made, pass after pass, under the settings' gates.
+    prompted: frames with a mask; name: the video's id."""
     gates, passes = settings.gates, settings.burn_in_passes
     size = max(1, -(-len(order) // passes))
     parts = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
@@ -47,9 +48,10 @@ def stages(order: Sequence[int], settings: OfflineSettings, prompted: Collection
         draw = _draw(settings, name, "rehearsal")
         # Of a long video every pass visits other frames: what is not rehearsed would not be trusted.
         visited = tuple(dict.fromkeys(frame for part in parts for frame in part))
-        other = tuple(int(frame) for frame in draw.permutation(visited))
         if settings.burn_in_order == "outward":
             other = outward(visited, prompted, draw)
+        else:
+            other = tuple(int(frame) for frame in draw.permutation(visited))
         found.append(Stage(other, rehearsal=True))
     found += [Stage(part, restart=number > 0 and "restart" in gates) for number, part in enumerate(parts)]
     return [*found, Stage(None)] if "relabel" in gates else found

@@ -103,11 +103,13 @@ class MemoryBank:
 
     def memorise_given(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
         """A prompted frame as stcnbuf keeps it: in the bank, to be evicted like any other, beside what may later be
-        predicted of that frame."""
+        predicted of that frame. A reservoir that would turn it away takes it all the same: nothing else may ever show
+        its objects."""
         frame += PROMPT_COPY
         position = self.admit(frame)
-        if position is not None:
-            self.memorise(position, frame, key, values, valid)
+        if position is None:
+            position = int(self._draw.integers(self.capacity))
+        self.memorise(position, frame, key, values, valid)
 
     def seed(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
         """A guessed first mask (a box): kept like a pinned slot until `drop_seeds`, but its frame does not read it."""

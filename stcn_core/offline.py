@@ -1,7 +1,7 @@
 """Offline segmentation: the memory sees the whole video first, then the video is segmented in order.
 
 1. `memorise_prompts`: given masks are pinned, boxes seed.
-2. `burn_in`: frames in random order are segmented with the bank as it is and memorised.
+2. `burn_in`: frames in a random order are segmented with the bank as it is and memorised.
 3. `final_pass`: in order, the bank frozen, with a ring of recent frames. Frames come in groups on a grid anchored at
    the first frame; all frames of a group read the same memory, and the ring advances once per group. At every multiple
    of `segment_frames` the ring is rebuilt from the few frames before it, so that a segment's masks do not depend on
@@ -112,7 +112,7 @@ class OfflineSegmenter:
         A gate (stcn_core/gate.py) may change the order and visit frames again.
         """
         visited = 0
-        for stage in stages(list(order), self.settings, self.prompts.frames, self.video_id):
+        for stage in stages(list(order), self.settings, self.prompts.shown_frames, self.video_id):
             if stage.restart:
                 self.memory.keep_bank(surest(self.gate.certain, self.memory.bank_frames()))
             for frame in self.memory.bank_frames() if stage.frames is None else stage.frames:
@@ -128,12 +128,13 @@ class OfflineSegmenter:
 
     def _visit(self, frame: int, picture: Callable[[int], np.ndarray], rehearsal: bool) -> None:
         position = self.memory.admit(frame)
-        if position is None:
+        if position is None and not rehearsal:
             return  # only frames that will be memorised are computed
         encoded = self.propagation.encode([frame], [picture(frame)])
         probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)))
         if not self._sure(probabilities[0]):
-            self.memory.withdraw(frame)
+            if position is not None:
+                self.memory.withdraw(frame)
             return
         key, values = encoded.features.key[0], self.propagation.value(encoded, probabilities[0, 1:])
         known = self._everyone
@@ -141,6 +142,8 @@ class OfflineSegmenter:
             self.gate.note(frame, probabilities[0])
         elif self.gate is not None:
             known = self.gate.trusted(frame, key, values, probabilities[0])
+        if position is None:
+            return  # of a rehearsal, which notes every frame: another order may keep it
         if any(known):
             self.memory.memorise(position, frame, key, values, known)
         else:

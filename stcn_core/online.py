@@ -123,15 +123,14 @@ class OnlineSegmenter:
             return
         values = self.propagation.value(encoded, full)
         key = encoded.features.key[0]
+        position = self.memory.admit(frame) if wanted and not given else None
         if given:
             self.memory.pin(frame, key, values, known)
-        elif wanted:
-            position = self.memory.admit(frame)
-            if position is not None:
-                self.memory.memorise(position, frame, key, values, known)
-        else:
+        elif position is not None:
+            self.memory.memorise(position, frame, key, values, known)
+        else:  # also what a reservoir turns away: the next frames need it
             self.memory.remember_recent(frame, key, values, known)
-        if self.settings.include_last and (given or wanted):
+        if self.settings.include_last and (given or position is not None):
             self.memory.clear_recent()  # this frame is the previous one, and kept
 
     def _sure(self, full: Tensor) -> bool:

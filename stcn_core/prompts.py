@@ -41,6 +41,11 @@ class FramePrompts:
     given: dict[int, np.ndarray] = field(default_factory=dict)
     seeds: dict[int, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def shows(self) -> bool:
+        """Whether an object is to be seen there."""
+        return any(mask.any() for mask in (*self.given.values(), *self.seeds.values()))
+
 
 @dataclass(frozen=True)
 class PromptSet:
@@ -52,6 +57,11 @@ class PromptSet:
     object_ids: tuple[int, ...]
     frames: dict[int, FramePrompts]
     found: dict[int, Found] = field(default_factory=dict)
+
+    @property
+    def shown_frames(self) -> tuple[int, ...]:
+        """Frames whose masks show something, if there are any: where an object is absent, nobody learns its looks."""
+        return tuple(frame for frame, here in self.frames.items() if here.shows) or tuple(self.frames)
 
 
 def resolve_prompts(
@@ -106,12 +116,12 @@ def resolve_prompts(
     return PromptSet(tuple(ids), dict(sorted(frames.items())), {one.object_id: one for one in found})
 
 
-def read_label_png(data: bytes, name: str, doubtful: bool = True) -> np.ndarray:
+def read_label_png(data: bytes, name: str, strict: bool = False) -> np.ndarray:
     """Palette or grey PNG -> label map uint8 [H, W]; 255 in a palette image is void and becomes 0.
 
-    Grey images of 0 and 255 become 0 and 1; grey with alpha is read by its grey. doubtful: whether to read pictures
-    that a data set may hold, but that a tool more likely wrote by mistake: a palette picture with no object but void,
-    or whose background is white and object black. Raises PromptError.
+    Grey images of 0 and 255 become 0 and 1; grey with alpha is read by its grey. strict: refuses pictures that
+    a data set may hold, but that a tool more likely wrote by mistake: a palette picture with no object but void, or
+    whose background is white and object black. Raises PromptError.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -131,12 +141,12 @@ def read_label_png(data: bytes, name: str, doubtful: bool = True) -> np.ndarray:
             raise PromptError(f"mask {name} is one grey with its shape in the alpha channel: save that as a grey PNG")
         pixels = colour[..., 0]
     values = np.unique(pixels)
-    if not doubtful and mode == "P" and VOID in values and set(values.tolist()) <= {0, VOID}:
+    if strict and mode == "P" and VOID in values and set(values.tolist()) <= {0, VOID}:
         raise PromptError(
             f"mask {name} is a palette picture of 0 and 255, which is void in a palette: save it as grey, or with the "
             "object's number for 255"
         )
-    if not doubtful and palette == [255, 255, 255, 0, 0, 0] and set(values.tolist()) <= {0, 1}:
+    if strict and palette == [255, 255, 255, 0, 0, 0] and set(values.tolist()) <= {0, 1}:
         raise PromptError(
             f"mask {name} is a palette picture whose number 0, the background, is white and 1 is black: save it as grey"
         )
@@ -173,7 +183,7 @@ def given_masks(
     Raises PromptError.
     """
     if prompt.mask is not None:
-        labels = read_label_png(load(prompt.mask), public_url(prompt.mask), doubtful=False)
+        labels = read_label_png(load(prompt.mask), public_url(prompt.mask), strict=True)
         return _by_object(fit_labels(labels, size, f"mask {public_url(prompt.mask)}"), prompt)
     height, width, counts = prompt.rle
     _check_size((height, width), size, f"prompt {number}: the RLE")

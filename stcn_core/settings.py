@@ -133,6 +133,8 @@ class OfflineSettings:
             )
 
     def _check_gates(self) -> None:
+        if "outward" in self.gates:
+            raise ValueError("--burn-in-gate outward is an order now: give --burn-in-order outward")
         unknown = [name for name in self.gates if name not in GATES]
         if unknown or len(set(self.gates)) < len(self.gates):
             raise ValueError(f"--burn-in-gate joins names of {', '.join(GATES)} by commas, not {self.burn_in_gate}")

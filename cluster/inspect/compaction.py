@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.config_lock import CONFIG_NAME
-from cluster.finalise import publish_rows, row_name
+from cluster.finalise import publish_rows
 from cluster.inspect.inspection import (
     COMPACTION_NAME,
     Output,
@@ -281,12 +281,14 @@ def _publish_tables(
             shards.append({"unit_id": part, **here})
         rows.append(row | {"shards": shards or None})
     publish_rows(target, "videos/videos.parquet", videos_schema, rows)
-    _publish_sorted(output, target, "tracks", tracks_schema, parts)
+    # A video without objects, as imports have them, has none.
+    _publish_sorted(output, target, "tracks", tracks_schema, {name: videos[name]["objects"] != 0 for name in parts})
     _publish_sorted(output, target, "failures", failures_schema, None)
 
 
-def _publish_sorted(output: Output, target: Storage, table: str, schema: Any, kept: Mapping | None) -> None:
-    """A table's files as one, sorted. kept: the videos whose rows are wanted; None for all."""
+def _publish_sorted(output: Output, target: Storage, table: str, schema: Any, kept: Mapping[str, bool] | None) -> None:
+    """A table's files as one, sorted. kept: the videos whose rows are wanted, and whether there must be some; None for
+    all."""
     tables = [schema.SCHEMA.empty_table()]
     for _, rows in read_rows(output.storage, output.names(table), schema):
         if isinstance(rows, Exception):
@@ -294,8 +296,8 @@ def _publish_sorted(output: Output, target: Storage, table: str, schema: Any, ke
         wanted = [row for row in rows if kept is None or row["video_id"] in kept]
         tables.append(pa.Table.from_pylist(wanted, schema.SCHEMA))
     merged = pa.concat_tables(tables).sort_by([(name, "ascending") for name in schema.SORT])
-    # A video without objects, as imports have them, has a file without rows.
-    missing = sorted(video_id for video_id in kept or () if row_name(table, video_id) not in output.sizes)
+    there = set(merged["video_id"].unique().to_pylist())
+    missing = sorted(video_id for video_id, some in (kept or {}).items() if some and video_id not in there)
     if missing:
         raise Unreadable(f"{output.storage.url} has no tracks of {missing[0]!r}. Run jobs.annotate again.")
     if merged.num_rows:

@@ -57,7 +57,8 @@ def stat_source(url: str, options: Mapping[str, Any] | None = None) -> SourceSta
             if is_disk(fs):
                 found = os.stat(path)
                 if not os.path.isdir(path):
-                    _require_end(found.st_mode)
+                    if not stat.S_ISREG(found.st_mode):
+                        return SourceStat(False, False, None, None)  # a device or pipe need not come to an end
                     return SourceStat(True, False, found.st_size, str(found.st_mtime_ns))
                 return _folder_stat(fs, path)
             entry = fs.info(path)
@@ -102,8 +103,10 @@ def read_source(url: str, options: Mapping[str, Any] | None = None) -> bytes:
     """All bytes of a file. Raises FileNotFoundError, PermissionError, or OSError that name the URL."""
     fs, path = connect(url, options)
     with explained(url, "read"):
-        if is_disk(fs):
-            _require_end(os.stat(path).st_mode)
+        special = is_disk(fs) and not (os.path.isfile(path) or os.path.isdir(path)) and os.path.exists(path)
+    if special:
+        raise IsADirectoryError(f"{public_url(url)} is a device or pipe: give a file")
+    with explained(url, "read"):
         return fs.cat_file(path)
 
 
@@ -112,12 +115,6 @@ def content_version(url: str, options: Mapping[str, Any] | None = None) -> str:
     fs, path = connect(url, options)
     with explained(url, "read"), fs.open(path, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _require_end(mode: int) -> None:
-    """Raises FileNotFoundError for a device, pipe or socket: reading it need not come to an end."""
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise FileNotFoundError("no file, but a device or pipe")
 
 
 class _Counter(Callback):

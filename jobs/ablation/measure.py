@@ -95,7 +95,7 @@ def segment(network: PreparedNetwork, clip: Clip, settings: OfflineSettings):
     prompts = PromptSet(clip.objects, {0: FramePrompts(given)})
     choice = None
     if settings.burn_in_passes:
-        choice = sampled_choice(settings, clip.spec.name, prompts.frames)
+        choice = sampled_choice(settings, clip.spec.name)
         for frame in range(settings.pin_prompts, clip.frames):  # a pinned frame is in the memory already
             choice.offer(frame)
     segmenter = OfflineSegmenter(
@@ -112,7 +112,7 @@ def segment(network: PreparedNetwork, clip: Clip, settings: OfflineSettings):
         yield from segmenter.causal_pass(pictures)
         return
     segmenter.memorise_prompts(clip.picture)
-    for _ in segmenter.burn_in(choice.order(), clip.picture):
+    for _ in segmenter.burn_in(choice.order(prompts.shown_frames), clip.picture):
         yield -1, []
     yield from segmenter.final_pass(pictures)
 

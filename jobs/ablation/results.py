@@ -13,6 +13,7 @@ from stcn_core.settings import OfflineSettings
 
 NAME, VERSION = "stcn-ablation", "1.0.0"
 EARLIER = {"precision": "fp32"}  # of records that do not say
+BEFORE = {"burn_in_order": "priority"}  # settings, likewise; others that came later are at their defaults
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Results:
         if not self._ours(record):
             return None
         try:
-            settings = OfflineSettings(**record["settings"])  # settings that came later are at their defaults
+            settings = OfflineSettings(**(BEFORE | record["settings"]))
         except (KeyError, TypeError, ValueError):
             return None
         return record if settings == task.settings else None

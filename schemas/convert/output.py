@@ -39,6 +39,7 @@ class MasksOutput:
         self._out, self._options = out, dict(options or {})
         self._fs, self._root = connected(out, options)
         self.shown = public_url(out).rstrip("/")
+        self._images: tuple[str, dict[str | None, Any]] | None = None
 
     def finished(self) -> list[FinishedVideo]:
         """All finished videos, failed ones too, in order of ids."""
@@ -118,6 +119,18 @@ class MasksOutput:
         )
 
     def _recorded(self, unit_id: str, video_id: str, count: int) -> tuple[list[str] | None, list[str] | None]:
+        images = self._images_in(unit_id)
+        record = images.get(video_id, images.get(None))
+        if record is None:
+            return None, None
+        annotated = record["annotated"]
+        return annotated if annotated is not None and len(annotated) == count else None, record["source"]
+
+    def _images_in(self, unit_id: str) -> dict[str | None, Any]:
+        """video_id (None: its only video) -> what a shard records. That of the last shard is kept: a compacted one has
+        many videos, one after the other."""
+        if self._images is not None and self._images[0] == unit_id:
+            return self._images[1]
         name = f"masks/{unit_id}.parquet"
         try:
             with self._fs.open(f"{self._root}/{name}", "rb") as file:
@@ -126,14 +139,12 @@ class MasksOutput:
             raise ConvertError(f"{self.shown}/{name} is lost: see python -m jobs.verify") from error
         except pa.ArrowException as error:
             raise ConvertError(f"{self.shown}/{name} is damaged ({error}): see python -m jobs.verify") from error
-        record = json.loads(metadata.get(IMAGES_KEY, b"null"))
-        for video in json.loads(metadata.get(b"videos", b"[]")):
-            if video["video_id"] == video_id:
-                record = video.get(IMAGES_KEY.decode())
-        if record is None:
-            return None, None
-        annotated = record["annotated"]
-        return annotated if annotated is not None and len(annotated) == count else None, record["source"]
+        listed = json.loads(metadata.get(b"videos", b"[]"))
+        found = {video["video_id"]: video.get(IMAGES_KEY.decode()) for video in listed}
+        if IMAGES_KEY in metadata:
+            found[None] = json.loads(metadata[IMAGES_KEY])
+        self._images = unit_id, found
+        return found
 
     def _table(self, name: str, schema: Any) -> Iterator[dict[str, Any]]:
         folder = f"{self._root}/{name}"

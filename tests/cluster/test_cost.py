@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from cluster.cost import predict, visits_of
 from cluster.frames.probe import Probe
 from schemas.run_config import RunConfig
 
-CONFIG = RunConfig("official", "0" * 64, memory_frames=20)
+CONFIG = RunConfig("official", "0" * 64, memory_frames=20, memory_policy="fifo")
 PROBE = Probe(frames=1000, height=480, width=854)
 
 
@@ -30,6 +31,15 @@ def test_the_burn_in_costs_what_it_visits() -> None:
 def test_gates_that_visit_again_cost_more(gate: str, visits: int) -> None:
     assert visits_of(replace(CONFIG, burn_in_gate=gate), 80, 1000) == visits
     assert (burn_in(burn_in_gate=gate) > burn_in()) == (visits > 80)
+
+
+def test_what_a_reservoir_turns_away_is_not_computed() -> None:
+    reservoir = replace(CONFIG, memory_policy="reservoir")
+    draw, kept = np.random.default_rng(0), []
+    for _ in range(200):
+        kept.append(sum(n < 20 or draw.integers(n + 1) < 20 for n in range(80)))
+    assert visits_of(reservoir, 80, 1000) == pytest.approx(np.mean(kept), rel=0.03)
+    assert visits_of(reservoir, 20, 1000) == visits_of(CONFIG, 20, 1000) == 20
 
 
 def test_short_videos_are_not_rehearsed_twice() -> None:

@@ -14,9 +14,10 @@ from cluster.stores.storage import Storage
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 from schemas.run_config import RunConfig
-from stcn_core.burn_in import BurnInChoice
+from stcn_core.burn_in import BurnInChoice, outward
 from stcn_core.cleanup import clean_frame, parse_steps
 from stcn_core.masks import ObjectMask
+from stcn_core.seeds import named_seed
 
 CONFIG = RunConfig("tiny", "ab" * 32, segment_frames=10, group_frames=5, memory_frames=4, burn_in_frames=8)
 COUNTS = np.zeros((48, 64), np.uint8)
@@ -89,6 +90,13 @@ def test_stcnbufs_order_and_its_visit_of_the_prompted_frame(
     assert 5 not in pinned and sorted(pinned) == sorted([*range(24)] * 2)[:10] + sorted([*range(6, 24)] * 2)
 
 
+def test_the_default_order_is_outward(tmp_path: Path, row: VideoRow, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = visited(tmp_path, row, monkeypatch)
+    plain = visited(tmp_path, row, monkeypatch, burn_in_order="priority")
+    assert sorted(found) == sorted(plain) and found != plain
+    assert tuple(found) == outward(plain, [5], np.random.default_rng(named_seed(0, row.video_id, "outward")))
+
+
 def test_motion_chooses_the_frames_where_it_changes(
     tmp_path: Path, row: VideoRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,8 +105,8 @@ def test_motion_chooses_the_frames_where_it_changes(
     numbers[20] = numbers[21] = numbers[41] = 0xFFFF
     video = write_video(tmp_path / "still.mp4", numbers, size=(48, 64), options={"crf": "1"})
     row = replace(row, video=str(video))
-    uniform = visited(tmp_path, row, monkeypatch)
-    motion = visited(tmp_path, row, monkeypatch, burn_in_choice="motion")
+    uniform = visited(tmp_path, row, monkeypatch, burn_in_order="priority")
+    motion = visited(tmp_path, row, monkeypatch, burn_in_choice="motion", burn_in_order="priority")
     assert len(uniform) == len(motion) == 8
     changing = {20, 21, 22, 23, 41, 42, 43}
     assert len(changing & set(motion)) >= 5 > len(changing & set(uniform))

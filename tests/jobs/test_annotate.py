@@ -90,11 +90,13 @@ def test_three_actors_give_the_same_rows(corpus: tuple[Path, Path], reference: P
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    wait_until(lambda: at_work(child.pid, scratch) or child.poll() is not None)
-    first = at_work(child.pid, scratch)[0]
-    os.kill(first, signal.SIGSTOP)
-    wait_until(lambda: len(at_work(child.pid, scratch)) > 1 or child.poll() is not None)
-    os.kill(first, signal.SIGCONT)
+    seen: list[int] = []
+    wait_until(lambda: seen.extend(at_work(child.pid, scratch)) or seen or child.poll() is not None)
+    os.kill(seen[0], signal.SIGSTOP)
+    try:
+        wait_until(lambda: len(at_work(child.pid, scratch)) > 1 or child.poll() is not None)
+    finally:
+        os.kill(seen[0], signal.SIGCONT)
     _, said = child.communicate(timeout=RUN_SECONDS)
     assert child.returncode == 0, said
     rows = read_rows(tmp_path / "out")

@@ -90,11 +90,11 @@ def test_another_order_of_the_same_sample(passes: int) -> None:
     orders = {}
     for name in ("priority", "outward"):
         settings = OfflineSettings(burn_in_order=name, burn_in_passes=passes, burn_in_frames=50)
-        choice = sampled_choice(settings, "v", [120])
+        choice = sampled_choice(settings, "v")
         for frame in range(500):
             choice.offer(frame)
-        orders[name] = list(choice.order())
-        assert orders[name] == list(choice.order()) and len(choice) == len(orders[name]) == 50 * passes
+        orders[name] = list(choice.order([120]))
+        assert orders[name] == list(choice.order([120])) and len(choice) == len(orders[name]) == 50 * passes
     random, grown = (orders[name] for name in ("priority", "outward"))
     assert sorted(random[:50]) == sorted(grown[:50]) and random[:50] != grown[:50]
     assert random[50:] == grown[50:]

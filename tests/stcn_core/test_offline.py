@@ -11,6 +11,7 @@ from made_networks import moving_squares, random_network, square_labels
 
 from stcn_core.burn_in import BurnInChoice
 from stcn_core.masks import ObjectMask
+from stcn_core.memory import MemoryBank
 from stcn_core.network import STCN
 from stcn_core.offline import OfflineSegmenter
 from stcn_core.prompts import FramePrompts, PromptError, PromptSet
@@ -387,6 +388,17 @@ def test_encoding_behind_the_network_changes_no_mask(network: STCN, passes: int,
     assert digest(whole_run(network, given_at(0), options)) == digest(plain)
     assert threads
     assert threading.get_ident() not in threads
+
+
+def test_a_given_mask_always_gets_a_slot() -> None:
+    """Unpinned, in a bank that has seen many frames: a reservoir would rarely take it."""
+    bank = MemoryBank(OfflineSettings(memory_frames=2, pin_prompts=False), (2, 3), 1, 4, 5, pinned=0)
+    key, values = torch.zeros(4, 2, 3), torch.zeros(1, 5, 2, 3)
+    for frame in range(200):
+        if (position := bank.admit(frame)) is not None:
+            bank.memorise(position, frame, key, values, [False])
+    bank.memorise_given(200, key, values, [True])
+    assert sum(bank.slots[index].valid == (True,) for index in bank._bank) == 1
 
 
 def test_unpinned_prompts_that_push_each_other_out_are_a_prompts_error() -> None:

@@ -101,6 +101,22 @@ def test_the_bank_and_the_ring_share_the_frames() -> None:
     assert recent == [7, 8]
 
 
+@pytest.mark.parametrize("include_last", [False, True])
+def test_what_a_reservoir_turns_away_is_in_the_ring(include_last: bool) -> None:
+    """The next frame needs the one before it, whatever the bank keeps."""
+    run = online(memory_policy="reservoir", memory_frames=1, memory_every=1, recent_frames=1, include_last=include_last)
+    turned_away = 0
+    for frame, picture in enumerate(VIDEO):
+        run.step(frame, picture, {0: mask_of(0, 1), 1: mask_of(0, 2)} if frame == 0 else None)
+        recent = [run.memory.slots[index].frame for index in run.memory._recent]
+        if frame and frame not in run.memory.bank_frames():
+            turned_away += 1
+            assert recent == [frame]
+        elif frame and include_last:
+            assert recent == [-1]
+    assert turned_away > 3
+
+
 @pytest.mark.parametrize("policy", ["fifo", "random-frame", "reservoir", "random-token", "unbounded"])
 def test_every_policy_runs_on(policy: str) -> None:
     run = online(memory_policy=policy, memory_frames=2, memory_every=1)

@@ -74,7 +74,7 @@ def test_pictures_that_a_tool_more_likely_wrote_by_mistake_are_no_prompts() -> N
     # A data set's own annotation may be so, and a picture without transparency may have an alpha channel.
     assert not read_label_png(void, "m.png").any() and read_label_png(saved(inverted), "m.png").any()
     opaque = saved(Image.fromarray(np.dstack([*[square * 255] * 3, white[..., 0]])))
-    assert np.array_equal(read_label_png(opaque, "m.png", doubtful=False), square)
+    assert np.array_equal(read_label_png(opaque, "m.png", strict=True), square)
 
 
 def test_palettes_reach_to_254() -> None:

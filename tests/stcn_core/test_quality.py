@@ -54,11 +54,11 @@ def masks(settings: OfflineSettings, propagation: Propagation, video: Video) -> 
     prompts = PromptSet(objects, {0: FramePrompts(given)})
     run = OfflineSegmenter(propagation, settings, prompts, source=SIZE, size=SIZE, video_id="v")
     if settings.burn_in_passes:
-        choice = sampled_choice(settings, "v", prompts.frames)
+        choice = sampled_choice(settings, "v")
         for frame in range(1, FRAMES):
             choice.offer(frame)
         run.memorise_prompts(lambda frame: frames[frame])
-        list(run.burn_in(choice.order(), lambda frame: frames[frame]))
+        list(run.burn_in(choice.order(prompts.shown_frames), lambda frame: frames[frame]))
         results = run.final_pass(enumerate(frames))
     else:
         results = run.causal_pass(enumerate(frames))

@@ -131,7 +131,7 @@ def _items(position: int, record: Any, base: str, size: tuple, frame_at: Callabl
 def _png_masks(prompt: Prompt, size: tuple[int, int], load: Callable[[str], bytes]) -> dict[int, np.ndarray]:
     """The objects that a PNG gives, as `stcn_core.prompts` understands it."""
     name = public_url(prompt.mask)
-    labels = fit_labels(read_label_png(load(prompt.mask), name, doubtful=False), size, f"mask {name}")
+    labels = fit_labels(read_label_png(load(prompt.mask), name, strict=True), size, f"mask {name}")
     present = [int(value) for value in np.unique(labels) if value]
     if prompt.object_id is None:
         if not present:
