@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.ablation.cells import BANK, BANKS, BASE, CAUSAL, CAUSAL_RESERVOIR, OUTWARD, Cell
+from jobs.ablation.cells import BANK, BANKS, BASE, CAUSAL, CAUSAL_RESERVOIR, DEFAULT_BANK, OUTWARD, Cell
 from jobs.ablation.chart import Row, save_chart
 from jobs.ablation.clips import KINDS, ClipSpec
 from jobs.ablation.intervals import LEVEL, Estimate, estimate
@@ -107,8 +107,8 @@ def _page(
         "videos every 10th frame is compared with the truth, of to-and-fro ones every 2nd or 5th. To-and-fro clips "
         "hold every frame several times: they say nothing about genuine long videos.",
         "",
-        f"`{BASE}`: bank {BANK}, one burn-in pass of {4 * BANK} frames at most, fifo, prompt pinned, ring 2, groups of "
-        f"5. `{CAUSAL}`: the same bank, every 5th frame memorised. `{BEST_CAUSAL}` and `{BEST_OFFLINE}`: for each "
+        f"`{BASE}`: bank {BANK}, one burn-in pass of {4 * BANK} frames at most in random order, fifo, prompt pinned, "
+        f"ring 2, groups of 5. `{OUTWARD}`: the defaults of jobs.annotate at that bank. `{CAUSAL}`: the same bank, every 5th frame memorised. `{BEST_CAUSAL}` and `{BEST_OFFLINE}`: for each "
         "clip the policy with this bank that did best on the other clips; offline ones with one pass.",
         "",
         "## Offline against causal, J&F in points",
@@ -136,7 +136,10 @@ def _pairs(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:
         ours, theirs = (BASE, CAUSAL) if bank == BANK else (f"bank-{bank}", f"causal-bank-{bank}")
         if {ours, theirs} <= names:
             found.append((f"bank {bank}", ours, theirs))
-    found += [(f"{OUTWARD} - {theirs}", OUTWARD, theirs) for theirs in (CAUSAL, CAUSAL_RESERVOIR)]
+    found += [(f"{OUTWARD} - {theirs}", OUTWARD, theirs) for theirs in (CAUSAL, CAUSAL_RESERVOIR, BASE)]
+    large = f"bank-{DEFAULT_BANK}"
+    for name, theirs in ((CAUSAL_RESERVOIR, f"{CAUSAL_RESERVOIR}-{large}"), (BASE, large)):
+        found.append((f"{OUTWARD} - {name}, bank {DEFAULT_BANK}", f"{OUTWARD}-{large}", theirs))
     return [*found, ("base - best causal", BASE, BEST_CAUSAL), ("best - best causal", BEST_OFFLINE, BEST_CAUSAL)]
 
 
