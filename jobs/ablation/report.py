@@ -108,7 +108,7 @@ def _page(
         "hold every frame several times: they say nothing about genuine long videos.",
         "",
         f"`{BASE}`: bank {BANK}, one burn-in pass of {4 * BANK} frames at most in random order, fifo, prompt pinned, "
-        f"ring 2, groups of 5. `{OUTWARD}`: the defaults of jobs.annotate at that bank. `{CAUSAL}`: the same bank, every "
+        f"ring 2, groups of 5. `{OUTWARD}`: the defaults of jobs.annotate at that bank. `{CAUSAL}`: that bank, every "
         f"5th frame memorised. `{BEST_CAUSAL}` and `{BEST_OFFLINE}`: for each clip the policy with this bank that did "
         "best on the other clips; offline ones with one pass.",
         "",
