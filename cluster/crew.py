@@ -50,8 +50,7 @@ class Worker:
 
     def stuck(self, deadline: Deadline, now: float, predicted_seconds: float | None) -> str | None:
         """Why its units are to be taken from it, or None."""
-        times = {"started": self.called, "moved": self.moved, "answered": self.answered}
-        return deadline.verdict(now, predicted_seconds=predicted_seconds, stage=self.beat.stage, **times)
+        return deadline.verdict(now, self.called, self.moved, predicted_seconds, self.beat.stage, self.answered)
 
 
 class Crew:

@@ -201,10 +201,10 @@ class _Tables:
         if not row["shards"]:
             return
         if not tracks:
-            if self.output.storage.exists(row_name("tracks", video_id)):
-                return  # newer than our listing, or reported as damaged
             if row["objects"] == 0 and self.output.compaction is not None:
                 return  # of an import: here it has no file of its own that could be without rows
+            if self.output.storage.exists(row_name("tracks", video_id)):
+                return  # newer than our listing, or reported as damaged
             yield Finding(LOST, name, f"the tracks of {video_id!r} are not there", self.again)
             return
         ids = [track["object_id"] for track in tracks]

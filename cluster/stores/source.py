@@ -57,8 +57,8 @@ def stat_source(url: str, options: Mapping[str, Any] | None = None) -> SourceSta
             if is_disk(fs):
                 found = os.stat(path)
                 if not os.path.isdir(path):
-                    if not stat.S_ISREG(found.st_mode):
-                        return SourceStat(False, False, None, None)  # a device or pipe need not come to an end
+                    if _is_special(found.st_mode):
+                        return SourceStat(False, False, None, None)
                     return SourceStat(True, False, found.st_size, str(found.st_mtime_ns))
                 return _folder_stat(fs, path)
             entry = fs.info(path)
@@ -103,7 +103,7 @@ def read_source(url: str, options: Mapping[str, Any] | None = None) -> bytes:
     """All bytes of a file. Raises FileNotFoundError, PermissionError, or OSError that name the URL."""
     fs, path = connect(url, options)
     with explained(url, "read"):
-        special = is_disk(fs) and not (os.path.isfile(path) or os.path.isdir(path)) and os.path.exists(path)
+        special = is_disk(fs) and _is_special(os.stat(path).st_mode)
     if special:
         raise IsADirectoryError(f"{public_url(url)} is a device or pipe: give a file")
     with explained(url, "read"):
@@ -115,6 +115,11 @@ def content_version(url: str, options: Mapping[str, Any] | None = None) -> str:
     fs, path = connect(url, options)
     with explained(url, "read"), fs.open(path, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _is_special(mode: int) -> bool:
+    """Whether it is a device, pipe or socket: reading one need not come to an end."""
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 class _Counter(Callback):

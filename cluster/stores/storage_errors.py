@@ -120,10 +120,9 @@ def _judge(error: BaseException, url: str) -> tuple[type[OSError], str, str]:
             "it does not exist",
             "Correct the path" if local else "Correct the URL or the endpoint",
         )
-    if isinstance(error, (NotADirectoryError, IsADirectoryError)):
-        return type(error), "a file and a folder are mixed up", "Give another path"
-    if isinstance(error, FileExistsError):
-        return OSError, "a file and a folder are mixed up", "Give another path"
+    if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError)):
+        kind = OSError if isinstance(error, FileExistsError) else type(error)
+        return kind, "a file and a folder are mixed up", "Give another path"
     if number == errno.ENOSPC or number == errno.EDQUOT:
         return OSError, "the disk is full", "Free some space and run the same command again"
     if number == errno.EROFS:

@@ -83,13 +83,7 @@ def test_three_actors_give_the_same_rows(corpus: tuple[Path, Path], reference: P
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     command = annotate_command(*corpus[:1], tmp_path / "out", corpus[1], "--actors", "3")
-    child = subprocess.Popen(
-        command,
-        env=environment(TMPDIR=str(scratch), RAY_TMPDIR="/tmp"),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
+    child = begun(command, scratch)
     seen: list[int] = []
     wait_until(lambda: seen.extend(at_work(child.pid, scratch)) or seen or child.poll() is not None)
     os.kill(seen[0], signal.SIGSTOP)
@@ -154,13 +148,7 @@ def test_a_video_that_kills_its_actors_is_given_up_and_the_others_finish(corpus:
     output, scratch = tmp_path / "out", tmp_path / "scratch"
     scratch.mkdir()
     command = annotate_command(manifest, output, corpus[1], "--actors", "1", "--segment-frames", "1000")
-    child = subprocess.Popen(
-        command,
-        env=environment(TMPDIR=str(scratch), RAY_TMPDIR="/tmp"),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
+    child = begun(command, scratch)
     killed: list[int] = []
 
     def given_up() -> bool:
@@ -309,6 +297,17 @@ def at_work(pid: int, scratch: Path) -> list[int]:
     """The actors below a process that have a video open: an actor's scratch folder has its process id in its name, and
     holds a folder for the video it works on."""
     return [actor for actor in actors_below(pid) if list(scratch.glob(f"stcn-scratch-*-{actor}-*/video-*"))]
+
+
+def begun(command: list[str], scratch: Path) -> subprocess.Popen:
+    """The command at work, with a folder for its actors' scratch; what it says on stderr can be read at its end."""
+    return subprocess.Popen(
+        command,
+        env=environment(TMPDIR=str(scratch), RAY_TMPDIR="/tmp"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def wait_until(happened: Callable[[], object]) -> None:
