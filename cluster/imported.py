@@ -35,7 +35,6 @@ from schemas.metadata import file_metadata
 from stcn_core.masks import ObjectMask
 
 MOST_FRAMES = 1 << 24  # six days at 30 frames a second
-IMPORTED = "imported"  # in place of hashes: no network and no settings of ours made these masks
 
 
 @dataclass(frozen=True)
@@ -201,8 +200,8 @@ class Import:
             "codec": source.codec if source is not None else None,
             "objects": len(tracks),
             "mask_rows": writer.rows,
-            "checkpoint_sha256": IMPORTED,
-            "settings_sha256": IMPORTED,
+            "checkpoint_sha256": videos_schema.IMPORTED,
+            "settings_sha256": videos_schema.IMPORTED,
             "message": "; ".join(notes),
             "tracks": tracks,
         }
@@ -214,8 +213,8 @@ class Import:
             unit_id=unit_id,
             video_key=unit_id,
             kind=WHOLE,
-            checkpoint_sha256=IMPORTED,
-            settings_sha256=IMPORTED,
+            checkpoint_sha256=videos_schema.IMPORTED,
+            settings_sha256=videos_schema.IMPORTED,
             imported_from=self.form,
         )
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.frames.image_folder import SUFFIXES, natural_key
-from cluster.imported import IMPORTED
 from cluster.stores.remote import connect, entry_name, is_file, list_folder
 from cluster.stores.storage_errors import explained
+from schemas.videos import IMPORTED
 
 
 def is_image_folder(video: Mapping[str, Any]) -> bool:

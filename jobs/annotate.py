@@ -239,6 +239,8 @@ def manifest_rows(args: argparse.Namespace) -> list[VideoRow]:
     url = args.manifest
     if args.every_prompt_mask and not args.prompt_masks:
         raise ValueError("--every-prompt-mask goes with --prompt-masks")
+    if args.prompt_boxes and args.prompt_masks:
+        raise ValueError("--prompt-boxes and --prompt-masks: give one of them, or a manifest that holds both")
     if args.forget_missing and (args.only or args.limit):
         raise ValueError("--forget-missing needs the whole manifest: leave out --only and --limit")
     if file_name(public_url(url)).lower().endswith(MANIFEST_SUFFIXES):

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from collections.abc import Collection, Mapping
 
 
 def options(text: str) -> dict:
@@ -71,3 +72,16 @@ def share(text: str) -> float:
 def usual_processes() -> int:
     """One per core, 8 at most."""
     return min(8, os.cpu_count() or 1)
+
+
+def misplaced(args: argparse.Namespace, choice: str, belongs: Mapping[str, Collection[str]]) -> str | None:
+    """What is wrong where an option was given that the chosen format (or protocol, ...) has no use for.
+
+    belongs: option's name in args -> the values of args.`choice` that it goes with. None in args: it was not given.
+    """
+    for name, values in belongs.items():
+        if getattr(args, name) is not None and getattr(args, choice) not in values:
+            *others, last = values
+            wanted = f"{', '.join(others)} and {last}" if others else last
+            return f"--{name.replace('_', '-')} is for --{choice} {wanted}"
+    return None

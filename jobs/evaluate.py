@@ -17,11 +17,9 @@ With --protocol the benchmark's own rules count, and our row stands under the pu
 import argparse
 import json
 import math
-import os
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,9 +28,11 @@ from cluster.stores.remote import connect
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
 from cluster.truth import TRUTH_FRAMES, TruthError, doubtful
+from jobs.arguments import misplaced
 from jobs.messages import run_command, say
 from jobs.protocols import PROTOCOLS
 from jobs.protocols.protocol import Protocol, TruthPlace, VideoTruth, published_table
+from jobs.views.place import placed
 from schemas import read_masks, videos
 from schemas.parquet import read_table
 from schemas.urls import public_url
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--protocol", choices=PROTOCOLS, metavar="NAME", help=f"one of {', '.join(PROTOCOLS)} (see below)")
     p.add_argument("--meta", metavar="FILE", help="youtube-vos: its meta.json")
     p.add_argument("--seen", metavar="FILE", help="youtube-vos: the training set's meta.json, for its categories")
-    p.add_argument("--json", metavar="FILE", help="also write the scores to this file")
+    p.add_argument("--json", metavar="FILE", help="also write the scores to this file, path or fsspec URL")
     p.add_argument("--video-id", action="append", help="just this video (may be repeated; default: all with truth)")
     p.add_argument("--all-frames", action="store_true", help="count the first and last frame too (DAVIS drops them)")
     p.add_argument("--truth-frames", choices=TRUTH_FRAMES, help="how a PNG's frame is told (see above)")
@@ -78,7 +78,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Parses, evaluates, prints. 0: done, 2: something cannot be compared."""
-    args = parser().parse_args(argv)
+    p = parser()
+    args = p.parse_args(argv)
+    if wrong := misplaced(args, "protocol", {"meta": ("youtube-vos",), "seen": ("youtube-vos",)}):
+        p.error(wrong)
     protocol = PROTOCOLS.get(args.protocol, PLAIN)
     try:
         report = evaluate(
@@ -94,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
             truth_options=args.truth_options,
         )
         if args.json:
-            write_json(report, Path(args.json))
+            write_json(report, args.json)
     except (LookupError, OSError, ValueError) as error:
         # A LookupError shows its text in quotes.
         print(f"error: {error.args[0] if isinstance(error, LookupError) else error}", file=sys.stderr)
@@ -284,13 +287,10 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(text)
 
 
-def write_json(report: Mapping[str, Any], path: Path) -> None:
+def write_json(report: Mapping[str, Any], url: str) -> None:
     """Writes the report in one step; numbers that are not defined become null. Raises OSError."""
-    with explained(str(path), "written"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(_defined(report), indent=2, allow_nan=False) + "\n")
-        os.replace(temporary, path)
+    with placed(url, ".json") as target:
+        target.write_text(json.dumps(_defined(report), indent=2, allow_nan=False) + "\n")
 
 
 def _defined(value: Any) -> Any:

@@ -12,7 +12,8 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -25,17 +26,26 @@ from cluster.inspect.inspection import Unreadable, read_plan, side_by_side
 from cluster.source_images import source_images
 from cluster.stores.remote import connect
 from cluster.stores.storage import Storage
-from cluster.stores.storage_errors import explained
-from jobs.arguments import options, positive, usual_processes
+from cluster.stores.storage_errors import DISK, explain, explained
+from jobs.arguments import misplaced, options, positive, usual_processes
 from jobs.messages import refuse, run_command, say
 from schemas.convert.exchange import ExportSettings, OutFile
 from schemas.convert.formats import FORMATS, described
 from schemas.convert.losses import Losses
 from schemas.convert.output import FinishedVideo, MasksOutput
-from schemas.convert.video import ConvertError
+from schemas.convert.video import ConvertError, stem_of
 from schemas.urls import public_url
 
-NAMELESS = frozenset({"sa-v", "stcnbuf"})  # formats that have no place for the names of images
+FEW = 16
+WHOLE = ("burst", "coco", "youtube-vis")  # formats that keep all videos in one file
+# Which formats an option is for.
+BELONGS = {
+    "meta": ("davis",),
+    "split": ("burst", "sa-v"),
+    "categories": WHOLE,
+    "dataset": ("burst",),
+    "frame_names": ("davis", *WHOLE),  # the others have no place for the names of images
+}
 EPILOG = f"""
 What is where, and what a format does not hold:
 
@@ -59,12 +69,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--only", action="append", metavar="VIDEO_ID", help="just this video (may be repeated)")
     how = p.add_mutually_exclusive_group()
     how.add_argument(
-        "--overwrite", action="store_true", help="replace what these videos have in DIR (default: refuse if anything)"
+        "--overwrite",
+        action="store_true",
+        help="replace what these videos have in DIR (default: refuse if anything); burst, coco, youtube-vis: the one "
+        "file, not together with --only",
     )
     how.add_argument(
         "--skip-existing",
         action="store_true",
-        help="keep files that are there: goes on with an export that was stopped",
+        help="keep files that are there: goes on with an export that was stopped (davis, sa-v, stcnbuf)",
     )
     p.add_argument(
         "--meta", metavar="JSON", help="davis: only the frames that this meta.json of YouTube-VOS lists, of its videos"
@@ -80,10 +93,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--frame-names",
         choices=("source", "index"),
-        default="source",
-        help="source: as the images of the source are named, where it is a folder of images that can be listed; "
-        "index: after the frame's index (default %(default)s)",
+        help="davis, burst, coco, youtube-vis: as the images of the source are named, where it is a folder of images "
+        "that can be listed, or after the frame's index (default source)",
     )
+    p.add_argument("--scratch", metavar="DIR", help="local folder for temporary files (default: the system's)")
     p.add_argument("--threads", type=positive, metavar="N", help="default: one per core, 8 at most")
     p.add_argument("--json", action="store_true", help="what was done as one JSON object")
     p.add_argument("--masks-options", type=options, default={}, metavar="JSON", help="fsspec options of OUT")
@@ -96,14 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     """Parses, exports, prints. Returns the exit code."""
     p = parser()
     args = p.parse_args(argv)
-    if args.meta and args.format != "davis":
-        p.error("--meta is for --format davis")
-    if args.split and args.format not in ("burst", "sa-v"):
-        p.error("--split is for --format burst and sa-v")
-    if args.categories and args.format not in ("burst", "coco", "youtube-vis"):
-        p.error("--categories is for --format burst, coco and youtube-vis")
-    if args.dataset and args.format != "burst":
-        p.error("--dataset is for --format burst")
+    if wrong := misplaced(args, "format", BELONGS):
+        p.error(wrong)
     try:
         report = export(args)
     except (OSError, LookupError, ValueError) as error:
@@ -141,24 +148,22 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
             videos.append(output.video(video, objects.get(video.video_id, ()), images, bar.update, unlisted))
         places = form.places(videos)
         there = _there(target, places)
-        if there and not (args.overwrite or args.skip_existing):
-            raise ConvertError(
-                f"{target.url} has {len(there)} of the files already (such as {min(there)}): --overwrite replaces "
-                "them, --skip-existing keeps them, or give another --to"
-            )
+        if there:
+            require_leave(args, target.url, there)
         kept = there if args.skip_existing else frozenset()
-        written, skipped, size = set(), 0, 0
+        written, size = set(), 0
 
         def publish(file: OutFile) -> tuple[str, int]:
-            return file.name, _publish(target, file)
+            return file.name, _publish(target, file, args.scratch)
 
         wanted = _not_kept(form.files(videos, settings, losses), kept)
-        for name, length in side_by_side(publish, wanted, args.threads or usual_processes()):
+        # One file is made in this thread, which Ctrl-C stops.
+        threads = args.threads or usual_processes()
+        for name, length in map(publish, wanted) if args.format in WHOLE else side_by_side(publish, wanted, threads):
             written.add(name)
             size += length
         for name in there - written - kept:
             target.delete(name)
-    skipped = len(kept)
     _tidy(target)
     return {
         "format": args.format,
@@ -166,11 +171,33 @@ def export(args: argparse.Namespace) -> dict[str, Any]:
         "videos": len(videos),
         "files": len(written),
         "bytes": size,
-        "kept": skipped,
+        "kept": len(kept),
         "left_out": left_out,
         "named_by_index": {video.video_id: video.unlisted for video in videos if video.unlisted is not None},
         "not_held": losses.line(),
     }
+
+
+def require_leave(args: argparse.Namespace, to: str, there: Collection[str]) -> None:
+    """Raises ConvertError where the options do not say what becomes of the files that are there, or would lose some."""
+    if args.format not in WHOLE:
+        if not (args.overwrite or args.skip_existing):
+            raise ConvertError(
+                f"{to} has {len(there)} of the files already (such as {min(there)}): --overwrite replaces them, "
+                "--skip-existing keeps them, or give another --to"
+            )
+        return
+    name = f"{to}/{min(there)}"
+    if args.overwrite and args.only:
+        raise ConvertError(
+            f"{name} may hold other videos, and all videos of this format are in one file: leave out --only, remove "
+            "the file, or give another --to"
+        )
+    if not args.overwrite:
+        raise ConvertError(
+            f"{name} is there already, and the videos of this export may be others: --overwrite replaces it, or give "
+            "another --to"
+        )
 
 
 def choose(
@@ -241,9 +268,15 @@ def read_categories(url: str) -> dict[str, int]:
 
 def _images(video: FinishedVideo, args: argparse.Namespace) -> tuple[list[str] | None, str | None]:
     """As `source_images`; (None, None) also where nobody asks for names."""
-    if args.frame_names == "index" or args.format in NAMELESS:
+    if args.frame_names == "index" or args.format not in BELONGS["frame_names"]:
         return None, None
-    return source_images(video.row, args.input_options)
+    images, unlisted = source_images(video.row, args.input_options)
+    if args.format == "davis" and images is not None:
+        stems = Counter(map(stem_of, images))
+        stem, count = stems.most_common(1)[0] if stems else ("", 0)
+        if count > 1:  # 1.jpg and 1.png: one of them would take the other's mask
+            return None, f"{count} of its images are called {stem}"
+    return images, unlisted
 
 
 def _unfinished(args: argparse.Namespace, finished: set[str]) -> dict[str, str]:
@@ -259,30 +292,34 @@ def _unfinished(args: argparse.Namespace, finished: set[str]) -> dict[str, str]:
 
 def _there(target: Storage, places: Sequence[str]) -> set[str]:
     """The files that lie at `places` (files, or folders that end in a slash) now."""
-    folders = tuple(place for place in places if place.endswith("/"))
-    found = {
-        name
-        for top in {folder.partition("/")[0] for folder in folders}
-        for name in target.list(top)
-        if f"{name.rpartition('/')[0]}/" in set(folders)
-    } if folders else set()  # fmt: skip
-    return found | {place for place in places if not place.endswith("/") and target.exists(place)}
+    wanted = set(places)
+    tops = {place.partition("/")[0] for place in wanted if place.endswith("/")}
+    found = {name for top in tops for name in target.list(top) if f"{name.rpartition('/')[0]}/" in wanted}
+    alone = [place for place in wanted if not place.endswith("/")]
+    # Many are looked up in one listing: a question for each takes long where storage is far.
+    there = target.list() if len(alone) > FEW else filter(target.exists, alone)
+    return found | wanted.intersection(there)
 
 
 def _not_kept(files: Iterator[OutFile], kept: set[str] | frozenset[str]) -> Iterator[OutFile]:
     return (file for file in files if file.name not in kept)
 
 
-def _publish(target: Storage, file: OutFile) -> int:
+def _publish(target: Storage, file: OutFile, scratch: str | None) -> int:
     """Writes one file, whole or not at all; its size in bytes."""
     if file.small:
         data = BytesIO()
         file.write(data)
         return target.publish(file.name, data.getvalue()).size
-    with tempfile.TemporaryDirectory(prefix="stcn-export-") as scratch:
-        path = Path(scratch) / "file"
-        with open(path, "wb") as out:
-            file.write(out)
+    with tempfile.TemporaryDirectory(prefix="stcn-export-", dir=scratch) as folder:
+        path = Path(folder) / "file"
+        try:
+            with open(path, "wb") as out:
+                file.write(out)
+        except OSError as error:
+            if error.errno in DISK and not getattr(error, "explained", False):
+                raise explain(error, f"{folder} (see --scratch)", "written") from error
+            raise
         return target.publish(file.name, path).size
 
 

@@ -34,7 +34,7 @@ from cluster.stores.source import fetch_source
 from cluster.stores.storage import Storage
 from cluster.stores.storage_errors import explained
 from cluster.stores.video_folder import list_videos
-from jobs.arguments import options, positive
+from jobs.arguments import misplaced, options, positive
 from jobs.messages import refuse, run_command, say
 from schemas.convert.exchange import ImportSettings
 from schemas.convert.folder import Folder
@@ -43,6 +43,13 @@ from schemas.convert.video import ConvertError, FoundVideo
 from schemas.urls import public_url
 from stcn_core.prompts import PromptError, fit_labels, read_label_png
 
+# Which formats an option is for.
+BELONGS = {
+    "first_frame": ("sa-v", "stcnbuf"),
+    "stride": ("sa-v", "stcnbuf"),
+    "frames": ("burst", "coco", "davis", "youtube-vis"),
+    "files": ("burst", "coco", "sa-v", "stcnbuf", "youtube-vis"),
+}
 EPILOG = f"""
 The formats:
 
@@ -74,8 +81,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--frames",
         choices=("number", "order"),
-        help="which frame an image is: the number in its name, or its place in the order of names "
-        "(default: number where all names hold one)",
+        help="burst, coco, davis, youtube-vis: which frame an image is: the number in its name, or its place in the "
+        "order of names (default: number where all names hold one)",
     )
     p.add_argument(
         "--first-frame",
@@ -90,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
         help="sa-v, stcnbuf: frames from one list to the next (default: what the file says; else sa-v: as its frame "
         "count asks for, stcnbuf: 1)",
     )
-    p.add_argument("--files", metavar="PATTERN", help="only files named so, such as '*_manual.json'")
+    p.add_argument("--files", metavar="PATTERN", help="all but davis: only files named so, such as '*_manual.json'")
     p.add_argument("--scratch", metavar="DIR", help="local folder for temporary files (default: the system's)")
     p.add_argument("--json", action="store_true", help="what was done as one JSON object")
     p.add_argument("--from-options", type=options, default={}, metavar="JSON", help="fsspec options of --from")
@@ -101,7 +108,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Parses, imports, prints. Returns the exit code."""
-    args = parser().parse_args(argv)
+    p = parser()
+    args = p.parse_args(argv)
+    if wrong := misplaced(args, "format", BELONGS):
+        p.error(wrong)
     try:
         with tempfile.TemporaryDirectory(prefix="stcn-import-", dir=args.scratch) as scratch:
             report = import_masks(args, Path(scratch))

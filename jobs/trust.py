@@ -11,7 +11,6 @@ position_jump are computed from neighbouring rows. True masks lie as for jobs.ev
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--masks", required=True, metavar="OUT", help="the --output of an annotate run, on any fsspec URL")
     p.add_argument("--truth", required=True, metavar="DIR", help="folder with true masks, on any fsspec URL")
-    p.add_argument("--json", metavar="FILE", help="also write the table to this file")
+    p.add_argument("--json", metavar="FILE", help="also write the table to this file, path or fsspec URL")
     p.add_argument("--video-id", action="append", help="just this video (may be repeated; default: all with truth)")
     p.add_argument("--halves", action="store_true", help="also apart for every other video in the order of their ids")
     p.add_argument("--truth-frames", choices=TRUTH_FRAMES, help="as in jobs.evaluate")
@@ -64,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         report = trust(args)
         if args.json:
-            write_json(report, Path(args.json))
+            write_json(report, args.json)
     except (LookupError, OSError, ValueError) as error:
         return refuse(error, ExitCode.BAD_ARGUMENTS)
     for part in report["parts"]:

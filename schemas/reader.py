@@ -241,9 +241,11 @@ class _Shard:
             try:
                 self._file = open_file(self._fs.open(self._path, "rb"))
             except FileNotFoundError as error:
-                raise FileNotFoundError(f"{self._shown} is lost. See python -m jobs.verify.") from error
+                lost = FileNotFoundError(f"{self._shown} is lost: see python -m jobs.verify")
+                lost.explained = True  # the remedy is not to correct a path
+                raise lost from error
             except pa.ArrowInvalid as error:
-                raise ValueError(f"{self._shown} is not a Parquet file: {error}") from error
+                raise ValueError(f"{self._shown} is damaged ({error}): see python -m jobs.verify") from error
             metadata.check_metadata(self._file.schema_arrow.metadata, masks.NAME, masks.VERSION, self._shown)
         return self._file
 

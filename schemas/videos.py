@@ -15,6 +15,7 @@ DONE = "done"
 TRUNCATED = "truncated"
 FAILED = "failed"
 STATUSES = (DONE, TRUNCATED, FAILED)
+IMPORTED = "imported"  # in place of hashes: no network and no settings of ours made these masks
 
 SHARD = pa.struct(
     [

@@ -196,14 +196,19 @@ def read_rows(
 
 
 def side_by_side(work: Callable[[Any], Any], items: Iterable[Any], threads: int = READ_THREADS) -> Iterator[Any]:
-    """`map` on several threads, for work that waits for storage. Never holds more than a few results ahead."""
+    """`map` on several threads, for work that waits for storage. Never holds more than a few results ahead.
+
+    After an error, and after Ctrl-C, what was not begun is left."""
     items = iter(items)
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         # islice takes exactly as many as it gives: zip with a range would take one more, and drop it.
         waiting = [pool.submit(work, item) for item in islice(items, 4 * threads)]
         while waiting:
             yield waiting.pop(0).result()
             waiting += [pool.submit(work, item) for item in islice(items, 1)]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def video_units(plan: Iterable[PlannedUnit]) -> dict[str, list[PlannedUnit]]:

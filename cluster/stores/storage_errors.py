@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from schemas.urls import public_url
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of the local disk: full, or not to be written
 _CLIENTS = {
     "botocore",
     "aiobotocore",

@@ -1,6 +1,5 @@
 """Files that take their place, a local path or any fsspec URL, only when they are complete."""
 
-import errno
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.stores.remote import connect
-from cluster.stores.storage_errors import explain, explained
-
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+from cluster.stores.storage_errors import DISK, explain, explained
 
 
 @contextmanager

@@ -12,7 +12,15 @@ Does not hold: frame times; a video's place in the data set (`dataset` and `spli
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-from schemas.convert.exchange import ExportSettings, ImportSettings, categories_of, label_of, one_file
+from schemas.convert.exchange import (
+    MEANS_NONE,
+    ExportSettings,
+    ImportSettings,
+    categories_of,
+    label_of,
+    named_unlabelled,
+    one_file,
+)
 from schemas.convert.folder import Folder, fields_of, names_by_id, objects_in, score_of, texts
 from schemas.convert.json_stream import write_json
 from schemas.convert.losses import Losses
@@ -28,6 +36,7 @@ SPLIT = "val"
 
 def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses, file: BinaryIO) -> None:
     categories = categories_of(videos, settings)
+    losses.add(MEANS_NONE, sum(map(named_unlabelled, videos)))
     record = {
         "split": settings.split or SPLIT,
         "categories": [

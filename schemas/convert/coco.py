@@ -13,11 +13,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from schemas.convert.exchange import (
+    MEANS_NONE,
     ExportSettings,
     ImportSettings,
     categories_of,
     category_records,
     label_of,
+    named_unlabelled,
     one_file,
     unseen,
 )
@@ -43,6 +45,7 @@ FILE = "coco.json"
 
 def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses, file: BinaryIO) -> None:
     categories = categories_of(videos, settings, visible=True)
+    losses.add(MEANS_NONE, sum(map(named_unlabelled, videos)))
     losses.add("objects that are nowhere visible", sum(unseen(video) for video in videos))
     record = {
         "info": {"description": "made by stcn-ray"},

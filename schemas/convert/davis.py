@@ -75,6 +75,7 @@ def files(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses) 
     for video in videos:
         wanted = _wanted(video, settings)
         losses.add(POSITIONS, _positions_lost(video, wanted))
+        losses.add("video ids too long for a name", video_id_of(safe_name(video.video_id)) != video.video_id)
         losses.add("labels", sum(track.label is not None for track in video.tracks))
         losses.add("objects that are nowhere visible", unseen(video))
         folder, size = f"{FOLDER}/{safe_name(video.video_id)}", (video.height, video.width)

@@ -11,6 +11,7 @@ from schemas.convert.losses import Losses
 from schemas.convert.video import ConvertError, OutVideo
 
 UNLABELLED = "object"  # category of objects without a label
+MEANS_NONE = f'labels "{UNLABELLED}" (they read as none)'
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ def categories_of(videos: Sequence[OutVideo], settings: ExportSettings, visible:
 def category_records(categories: Mapping[str, int]) -> list[dict]:
     """As the COCO family writes them."""
     return [{"id": number, "name": label, "supercategory": UNLABELLED} for label, number in categories.items()]
+
+
+def named_unlabelled(video: OutVideo) -> int:
+    """Number of objects whose label reads as none (see `label_of`)."""
+    return sum(track.label == UNLABELLED for track in video.tracks)
 
 
 def unseen(video: OutVideo) -> int:

@@ -86,7 +86,7 @@ class MasksOutput:
         names = sources = None
         if images is not None and (not frames or frames[-1] < len(images)):
             names, sources = [images[frame] for frame in frames], list(images)
-        elif row["shards"]:
+        elif row["shards"] and row["checkpoint_sha256"] == videos.IMPORTED:
             names, sources = self._recorded(row["shards"][0]["unit_id"], video.video_id, count)
 
         def rows() -> Iterator[Any]:

@@ -15,11 +15,13 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from schemas.convert.exchange import (
+    MEANS_NONE,
     ExportSettings,
     ImportSettings,
     categories_of,
     category_records,
     label_of,
+    named_unlabelled,
     one_file,
 )
 from schemas.convert.folder import Folder, fields_of, grouped, names_by_id, objects_in, score_of, texts
@@ -45,6 +47,7 @@ FILE = "youtube-vis.json"
 
 def _write(videos: Sequence[OutVideo], settings: ExportSettings, losses: Losses, file: BinaryIO) -> None:
     categories = categories_of(videos, settings)
+    losses.add(MEANS_NONE, sum(map(named_unlabelled, videos)))
     record = {
         "info": {"description": "made by stcn-ray"},
         "licenses": [],

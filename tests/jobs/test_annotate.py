@@ -282,6 +282,8 @@ def test_a_mask_for_every_frame_is_said_to_be_no_prompt(tmp_path: Path, capsys: 
     assert len(row.prompts) == 9 and not capsys.readouterr().err
     with pytest.raises(ValueError, match="goes with --prompt-masks"):
         manifest_rows(parser().parse_args([*command[:4], "--every-prompt-mask"]))
+    with pytest.raises(ValueError, match="give one of them"):
+        manifest_rows(parser().parse_args([*command, "--prompt-boxes", "boxes.json"]))
     assert "more than 8 on consecutive frames" in " ".join(parser().format_help().split())
 
 

@@ -1,5 +1,6 @@
 """`jobs.evaluate` on outputs written here: scores by hand, every layout of truth, and what cannot be compared."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -224,6 +225,23 @@ def test_command_line(tmp_path):
     command = [sys.executable, "-m", "jobs.evaluate", "--masks", f"file://{tmp_path}/out", "--truth"]
     done = subprocess.run([*command, str(tmp_path / "truth")], cwd=root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "mean over objects" in done.stdout, done.stderr
+
+
+def test_scores_go_to_any_storage(tmp_path):
+    write_output(tmp_path / "out", "a", {n: {1: block(0, 0)} for n in range(4)})
+    write_truth(tmp_path / "truth/a", [block(0, 0)] * 4)
+    url = f"memory://{tmp_path.name}/scores.json"
+    command = ["--masks", str(tmp_path / "out"), "--truth", str(tmp_path / "truth"), "--json", url]
+    assert evaluate.main(command) == 0
+    assert json.loads(MemoryFileSystem().cat_file(url))["overall"]["J"] == 1
+
+
+def test_options_of_another_protocol_are_refused(tmp_path, capsys):
+    command = ["--masks", str(tmp_path), "--truth", str(tmp_path), "--meta", "m.json"]
+    for more in ([], ["--protocol", "davis2017"]):
+        with pytest.raises(SystemExit):
+            evaluate.main([*command, *more])
+        assert "--meta is for --protocol youtube-vos" in capsys.readouterr().err
 
 
 @pytest.mark.real_clips

@@ -120,7 +120,7 @@ def test_plan_names_the_shards_of_a_video(tmp_path):
     (tmp_path / "_run").mkdir()
     pq.write_table(pa.table({"unit_id": ["u1", "u2"], "video_id": ["a", "b"]}), tmp_path / "_run/plan.parquet")
     assert len(list(schemas.read_masks(str(tmp_path), "a"))) == 1
-    with pytest.raises(ValueError, match="masks/u2.parquet is not a Parquet file"):
+    with pytest.raises(ValueError, match="masks/u2.parquet is damaged"):
         schemas.read_masks(str(tmp_path), "b")
 
 

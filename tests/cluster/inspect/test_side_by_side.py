@@ -3,6 +3,8 @@
 import threading
 import time
 
+import pytest
+
 from cluster.inspect.inspection import side_by_side
 
 
@@ -25,3 +27,19 @@ def test_only_a_few_results_are_held_ahead():
     time.sleep(0.05)
     assert len(taken) <= 9
     assert list(results) == list(range(1, 100))
+
+
+def test_after_an_error_what_was_not_begun_is_left():
+    begun, lock = [], threading.Lock()
+
+    def work(item: int) -> int:
+        with lock:
+            begun.append(item)
+        time.sleep(0.02)
+        if item == 0:
+            raise OSError("the disk is full")
+        return item
+
+    with pytest.raises(OSError, match="full"):
+        list(side_by_side(work, range(100), threads=2))
+    assert len(begun) <= 4  # of the 8 that waited
