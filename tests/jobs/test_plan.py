@@ -145,6 +145,18 @@ def sizes(storage: Storage, video_id: str) -> int:
     return sum(shard["bytes"] for shard in row["shards"])
 
 
+def test_the_run_takes_over_what_was_forecast(corpus: Path, capsys: pytest.CaptureFixture):
+    """All of it, so that no Ray is needed."""
+    earlier = run_stand_in(corpus, corpus / "earlier").url
+    more = ["--reuse", earlier, "--output", str(corpus / "new"), "--only", "v-0", "--only", "v-1"]
+    found = planned(corpus, capsys, *RATE, *more)
+    assert (found["videos"], found["taken_over"]["videos"], found["taken_over"]["shards"]) == (0, 2, 2)
+    command = ["--manifest", str(corpus / "manifest.jsonl"), "--checkpoint", str(corpus / "tiny.safetensors")]
+    assert annotate.main([*command, *SETTINGS, *more]) == 0
+    assert "took over 2 shard(s) of 2 whole video(s)" in capsys.readouterr().err
+    assert sum(Storage(str(corpus / "new")).list("masks").values()) == found["taken_over"]["bytes"]
+
+
 def test_segments_that_are_taken_over_are_not_forecast(corpus: Path, capsys: pytest.CaptureFixture):
     film = write_video(corpus / "long.mp4", 105, size=(48, 64))
     row = {"video": film.name, "video_id": "long", "prompts": [{"frame": 0, "object_id": 1, "box": [9, 9, 9, 9]}]}
