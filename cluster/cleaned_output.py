@@ -1,4 +1,4 @@
-"""A finished output -> a new one with cleaned masks. The old one is only read.
+"""An output's finished videos -> a new output with cleaned masks. The old one is only read.
 
 Frames go by in order, each video's as one stream whatever shards they lie in, so that steps over time do not see where
 a video was split. The new output has the same units, plan and manifest; its settings say what was done, in words that
@@ -48,11 +48,13 @@ class CleanRefused(ValueError):
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What came of it. skipped: videos that an earlier call had done, and that are whole."""
+    """What came of it. skipped: videos that an earlier call had done, and that are whole. unfinished_videos: neither
+    done nor failed, so that they were left out; None where the output has no plan that says which there are."""
 
     videos: int
     skipped: int
     failed_videos: int
+    unfinished_videos: int | None
     rows_before: int
     rows: int
 
@@ -95,7 +97,7 @@ def clean_output(
         target.publish(name, source.read(name))
     if progress is not None:
         progress("", len(done), len(done))
-    return Cleaned(len(done) - skipped, skipped, len(failed), before, after)
+    return Cleaned(len(done) - skipped, skipped, len(failed), output.unfinished(rows), before, after)
 
 
 def _lock(source: Storage, target: Storage, steps: Sequence[Step]) -> RunConfig | None:

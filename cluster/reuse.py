@@ -6,7 +6,7 @@ by the same publish as a fresh one; a shard that is damaged, or is not what its 
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,13 @@ import pyarrow.parquet as pq
 
 from cluster.config_lock import CONFIG_NAME, SettingsRefused, read_config
 from cluster.finalise import finalise_video, row_name, shard_name
+from cluster.frames.probe import Probe
 from cluster.inspect.inspection import COMPACTION_NAME, side_by_side
 from cluster.inspect.shard_file import fetch_shard
 from cluster.plan import Unit
-from cluster.resume import by_video
+from cluster.plan_table import known_probes
+from cluster.planning import read_plan_or_refuse
+from cluster.resume import OutputState, by_video
 from cluster.stores.storage import Published, Storage
 from schemas.parquet import read_table
 from schemas.run_config import RunConfig
@@ -51,12 +54,7 @@ def reuse_shards(
     where there is no output, or it cannot be read or written.
     """
     check_source(source, storage, config)
-    there = source.list("masks")
-    wanted = {
-        unit.unit_id: unit
-        for unit in units
-        if unit.has_shard and unit.unit_id not in published and shard_name(unit.unit_id) in there
-    }
+    wanted = reusable_shards(source, units, published).keys()
     videos = [video for video in by_video(units) if any(unit.unit_id in wanted for unit in video)]
     shards = copied = whole = 0
     notes = []
@@ -73,9 +71,25 @@ def reuse_shards(
     return Reused(shards, copied, whole, tuple(notes))
 
 
-def check_source(source: Storage, storage: Storage, config: RunConfig) -> None:
-    """Raises SettingsRefused, OSError as `reuse_shards`."""
-    if source.url == storage.url:
+def reusable_shards(source: Storage, units: Sequence[Unit], published: frozenset[str]) -> dict[str, int]:
+    """Unit id -> bytes of the shards that `reuse_shards` will copy, unless one turns out to be damaged: names alone
+    are looked at. Raises OSError."""
+    there = source.list("masks")
+    names = {unit.unit_id: shard_name(unit.unit_id) for unit in units if unit.has_shard}
+    return {one: there[name] for one, name in names.items() if one not in published and name in there}
+
+
+def probes_of(source: Storage) -> dict[str, Probe]:
+    """video_key -> what the run into `source` found out about a video, so that it is not looked into again.
+
+    Raises SettingsRefused for a plan that this program cannot read, OSError.
+    """
+    return known_probes(read_plan_or_refuse(source), OutputState.of(source.list("masks")).published)
+
+
+def check_source(source: Storage, storage: Storage | None, config: RunConfig) -> None:
+    """Raises SettingsRefused, OSError as `reuse_shards`. storage: None where there is no new output yet."""
+    if storage is not None and source.url == storage.url:
         raise OSError(f"--reuse {source.url} is the --output itself: give a new --output")
     if source.exists(COMPACTION_NAME):
         raise OSError(
@@ -101,7 +115,7 @@ def _take(
     source: Storage,
     storage: Storage,
     video: Sequence[Unit],
-    wanted: Mapping[str, Unit],
+    wanted: Collection[str],
     published: frozenset[str],
     config: RunConfig,
 ) -> tuple[dict[str, Published], bool, list[str]]:

@@ -22,13 +22,12 @@ from cluster.kept_manifest import keep_manifest
 from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
 from cluster.missing_videos import forget_missing, say_missing
-from cluster.plan_table import known_probes
-from cluster.planning import plan_run, read_plan_or_refuse
+from cluster.planning import plan_run
 from cluster.progress import Progress, Standing
 from cluster.progress_file import ProgressFile, other_driver
 from cluster.ray_session import connect
 from cluster.resume import TABLES, OutputState, Todo, sort_out
-from cluster.reuse import check_source, reuse_shards
+from cluster.reuse import check_source, probes_of, reuse_shards
 from cluster.second_chance import to_retry
 from cluster.segmenter import Segmenters
 from cluster.stop_policy import allowed_drain
@@ -108,8 +107,7 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
     if request.reuse:
         source = Storage(request.reuse, request.reuse_options)
         check_source(source, storage, config)  # before anything is written
-        there = OutputState.of(source.list("masks"))
-        known = known_probes(read_plan_or_refuse(source), there.published)
+        known = probes_of(source)
     lock_config(storage, config)
     state = OutputState.of(name for table in TABLES for name in storage.list(table))
     retry = to_retry(storage, state, request.retry_failed, say)

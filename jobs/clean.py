@@ -1,9 +1,11 @@
-"""Clean the masks of a finished output into a new place: closing, components, holes, agreement over time.
+"""Clean the masks of an output into a new place: closing, components, holes, agreement over time.
 
     python -m jobs.clean OUT --to OUT2 --clean close,largest,temporal
 
 The output OUT is only read. Every frame stays counted and every object keeps its number; a mask that becomes empty has
-no row any more. Given masks are not changed. The same command again goes on where it was stopped.
+no row any more. Given masks are not changed. The same command again goes on where it was stopped. Of an output that is
+not finished the finished videos are cleaned, and the last line counts the others; once they are done, the same command
+again adds them.
 """
 
 import argparse
@@ -13,7 +15,7 @@ from dataclasses import asdict
 
 from tqdm import tqdm
 
-from cluster.cleaned_output import CleanRefused, clean_output
+from cluster.cleaned_output import Cleaned, CleanRefused, clean_output
 from cluster.config_lock import SettingsRefused
 from cluster.exit_codes import ExitCode
 from cluster.finalise import ShardDamaged
@@ -70,12 +72,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _summary(done: object, url: str) -> str:
+def _summary(done: Cleaned, url: str) -> str:
     text = f"{url}: {done.rows} masks of {done.videos} videos, {done.rows_before - done.rows} became empty"
     if done.skipped:
         text += f"; {done.skipped} videos were there already"
     if done.failed_videos:
         text += f"; {done.failed_videos} failed videos have no masks"
+    if done.unfinished_videos:
+        text += f"; {done.unfinished_videos} unfinished videos were left out: run this again when they are done"
+    if done.unfinished_videos is None:
+        text += "; there is no plan that can be read, so whether videos are unfinished is not known"
     return text
 
 

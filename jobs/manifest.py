@@ -4,7 +4,8 @@
     python -m jobs.annotate --manifest val.jsonl --output OUT --preset stcn --checkpoint stcn.pth
     python -m jobs.evaluate --masks OUT --truth DAVIS --protocol davis2017
 
-Only what a benchmark gives becomes a prompt; other true masks are left to jobs.evaluate.
+Only what a benchmark gives becomes a prompt; other true masks are left to jobs.evaluate. A manifest that is there is
+not written over, unless with --overwrite.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from cluster.stores.data_set import davis_rows, from_first_prompt, late_object_r
 from cluster.stores.source import read_source
 from jobs.arguments import options
 from jobs.messages import refuse, run_command
-from jobs.views.place import placed
+from jobs.views.place import keep_existing, placed
 from schemas.manifest_record import row_record
 from schemas.video_row import VideoRow
 
@@ -34,12 +35,14 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m jobs.manifest",
         description=__doc__,
-        epilog=f"layouts of ROOT:\n{layouts}\n\nExit codes: 0 written, 2 something is missing or cannot be read.",
+        epilog=f"layouts of ROOT:\n{layouts}\n\nExit codes: 0 written, 2 FILE is there (see --overwrite), or "
+        "something is missing or cannot be read.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("kind", choices=KINDS, help="which data set (see below)")
     p.add_argument("root", metavar="ROOT", help="its folder, on any fsspec URL")
     p.add_argument("--to", required=True, metavar="FILE", help="the manifest to write (.jsonl), on any fsspec URL")
+    p.add_argument("--overwrite", action="store_true", help="replace that file (default: refuse if it is there)")
     p.add_argument("--split", metavar="FILE", help="names of videos, one a line (default: all in ROOT)")
     p.add_argument(
         "--resolution-folder", default="480p", metavar="NAME", help="davis: 480p (default) or Full-Resolution"
@@ -65,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     if not args.to.lower().endswith((".jsonl", ".ndjson")):
         p.error(f"--to {args.to}: a manifest's name ends in .jsonl")
     try:
+        if not args.overwrite:
+            keep_existing(args.to, args.to_options)
         rows = _rows(args)
         text = "".join(json.dumps(row_record(row)) + "\n" for row in rows)
         with placed(args.to, ".jsonl", args.to_options) as target:

@@ -5,7 +5,8 @@
 The page is one file that any browser opens offline. Per video it shows frames with the masks drawn in, and the area,
 score and doubt of each object over time. Pictures come from the source videos where they can be reached from here;
 otherwise the masks stand alone on grey. From the 201st video on pictures and courses lie in side files beside the page
-(report.parts/). Works at any moment of a run, from any storage.
+(report.parts/), drawn after it: stopped meanwhile, the page says of which videos they are missing. Works at any moment
+of a run, from any storage.
 """
 
 import argparse
@@ -13,9 +14,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from tqdm import tqdm
 
@@ -29,6 +28,7 @@ from jobs.messages import refuse, run_command, say
 from jobs.views.place import placed
 from jobs.views.report import page
 from jobs.views.report.details import Course, course_of, frames_to_show, object_courses
+from jobs.views.report.side_files import SideFiles
 from jobs.views.report.summary import read_videos, run_summary, video_record
 from jobs.views.report.thumbnails import Thumbnails, data_uri, thumbnail_size
 from schemas import tracks as tracks_schema
@@ -109,16 +109,16 @@ def report(args: argparse.Namespace) -> Written:
     shown = [row for row in ordered if row["video_id"] in needs][: args.videos]
     index = {row["video_id"]: n for n, row in enumerate(ordered)}
     records = [_listed(row, needs, objects) for row in ordered]
-    parts_folder = Path(args.to.rpartition("/")[2]).stem + ".parts"
+    side_files = SideFiles(args.to)
     beyond = shown[INLINE:]
     for n, row in enumerate(beyond):
-        # A URL: a page may be named "run #3: 50%.html".
-        records[index[row["video_id"]]]["part"] = f"{quote(parts_folder, safe='')}/{n // PER_PART + 1:05d}.js"
+        records[index[row["video_id"]]]["part"] = side_files.source(n // PER_PART + 1)
     head = run_summary(output, rows, notes)
     shares = [(needs[row["video_id"]][1], row["mask_rows"] or 0) for row in rows if row["video_id"] in needs]
     shares = [(share, masks) for share, masks in shares if share is not None]
     masks = sum(masks for _, masks in shares)
     head |= {
+        "key": side_files.key,
         "videos": records,
         "legend": LEGEND,
         "doubtful": sum(share * weight for share, weight in shares) / masks if masks else None,
@@ -150,11 +150,12 @@ def report(args: argparse.Namespace) -> Written:
                 page.add_details(out, n, found)
             page.end(out, nonce)
             characters = out.tell()
-        folder = args.to.rpartition("/")[0]
+        try:
+            side_files.remove_others()
+        except OSError as error:  # they are of no use, and of no harm
+            say(str(error))
         for start in range(0, len(beyond), PER_PART):
-            name = f"{parts_folder}/{start // PER_PART + 1:05d}.js"
-            with placed(f"{folder}/{name}" if folder else name, ".js") as target:
-                target.write_text(page.part_script(details(beyond[start : start + PER_PART])), encoding="utf-8")
+            side_files.write(start // PER_PART + 1, details(beyond[start : start + PER_PART]))
     return Written(len(rows), -(-len(beyond) // PER_PART), on_grey, characters)
 
 

@@ -27,23 +27,21 @@ from cluster.inspect.inspection import Unreadable, look, read_rows, side_by_side
 from cluster.inspect.video_rows import video_numbers
 from cluster.kept_manifest import MANIFEST_NAME, kept_rows
 from cluster.resume import TABLES
-from cluster.stores.remote import connect, is_file
 from cluster.stores.source import read_source
 from cluster.stores.storage import Storage
-from cluster.stores.storage_errors import explained
 from cluster.truth import TRUTH_FRAMES, doubtful
 from jobs.arguments import options, positive, share
 from jobs.messages import refuse, run_command, say
 from jobs.views.fill import TrueMasks
 from jobs.views.found_numbers import with_numbers
-from jobs.views.place import placed
+from jobs.views.place import keep_existing, placed
 from jobs.views.suggest import Suggestion, at_random, suggest, video_doubts
 from schemas import tracks as tracks_schema
 from schemas import videos as videos_schema
 from schemas.manifest import VideoRow, parse_manifest
 from schemas.manifest_record import row_record
 from schemas.prompt_record import SUGGESTED
-from schemas.urls import parent, public_url
+from schemas.urls import parent
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         storage = Storage(args.output, args.output_options)
         storage.keep_out(args.to, TABLES)
         if not args.overwrite:
-            keep_corrections(args.to)
+            keep_existing(args.to)
         rows = manifest_rows(storage, args.manifest, args.input_options)
         truth = TrueMasks(args.truth, args.input_options, args.truth_frames) if args.truth else None
         reviewed = review(storage, rows, args.per_video, args.least_doubt, args.random, truth)
@@ -126,18 +124,6 @@ class Reviewed:
                 what = {"mask": None} if rle is None else {"rle": rle}
                 record["prompts"].append({"frame": one.frame, "object_id": object_id, **what, SUGGESTED: note})
         return record
-
-
-def keep_corrections(url: str) -> None:
-    """Raises FileExistsError where the file is there: it may hold hours of somebody's work."""
-    fs, path = connect(url)
-    with explained(url, "read"):
-        there = is_file(fs, path)
-    if there:
-        raise FileExistsError(
-            f"{public_url(url)} is there already, perhaps with corrections in it: --overwrite replaces it, or give "
-            "another --to"
-        )
 
 
 def manifest_rows(storage: Storage, manifest: str | None, input_options: Mapping[str, Any]) -> list[VideoRow]:

@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 
 from jobs.messages import run_command
+from jobs.views.place import placed
 from stcn_core.checkpoint import file_sha256, save_checkpoint
+from stcn_core.network import STCN
 from stcn_core.training.trainer import (
     LAYOUTS,
     STATE_NAME,
@@ -47,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder of a new run")
     parser.add_argument(
-        "--resume", type=Path, metavar="DIR", help="folder of a run to continue (into --output if that is given)"
+        "--resume", type=Path, metavar="DIR", help="folder of a run to continue (in --output, a new folder, if given)"
     )
     parser.add_argument("--steps", type=int, help=f"steps in all (default {DEFAULTS.steps})")
     parser.add_argument("--batch", type=int, help=f"samples at the smallest size (default {DEFAULTS.batch})")
@@ -94,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.validate or args.export:
             return _judge_and_export(args, argv)
         return _train(args)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"jobs.train: {error}", file=sys.stderr)
         return EXIT_ARGUMENTS
 
@@ -104,7 +106,7 @@ def _problem(args: argparse.Namespace) -> str | None:
         return "give --output DIR for a new run or --resume DIR to continue one"
     if (args.validate or args.export) and args.resume is None:
         return "--validate and --export need --resume DIR, the run to judge"
-    if args.output is not None and args.resume is None and (args.output / STATE_NAME).exists():
+    if not (args.validate or args.export) and _holds_another_run(args.output, args.resume):
         return f"{args.output} already holds a run: continue it with --resume {args.output}, or name another folder"
     if args.export is not None and args.export.suffix != ".safetensors":
         return f"--export {args.export}: the name must end in .safetensors"
@@ -115,6 +117,13 @@ def _problem(args: argparse.Namespace) -> str | None:
     if args.workers is not None and args.workers < 0:
         return f"--workers {args.workers}: must be 0 or more"
     return None
+
+
+def _holds_another_run(output: Path | None, resume: Path | None) -> bool:
+    """Also with --resume: the same command given again after a kill would begin once more where `resume` ended."""
+    if output is None or (resume is not None and output.resolve() == resume.resolve()):
+        return False
+    return (output / STATE_NAME).exists()
 
 
 def _settings(args: argparse.Namespace) -> TrainingSettings:
@@ -173,22 +182,28 @@ def _judge_and_export(args: argparse.Namespace, argv: Sequence[str] | None) -> i
                   "per_clip": {name: round(score, 4) for name, score in scores.items()}}  # fmt: skip
         print(f"mean J {result['mean_j']:.3f} on {CLIPS} rendered clips, step {record['step']}")
     if args.export:
-        save_checkpoint(network, args.export, {"step": str(record["step"])}, torch.float16)
-        settings = record["settings"]
+        _export(network, record, result, args.export)
+        print(f"wrote {args.export} and {args.export.with_suffix('.json')}")
+    return EXIT_DONE
+
+
+def _export(network: STCN, record: dict, validation: dict | None, path: Path) -> None:
+    """The weights, and beside them what they are. Both are whole before either takes its place. Raises OSError."""
+    beside, settings = path.with_suffix(".json"), record["settings"]
+    with placed(str(beside), ".json") as text, placed(str(path), ".safetensors") as weights:
+        save_checkpoint(network, weights, {"step": str(record["step"])}, torch.float16)
         note = {
-            "file": args.export.name,
-            "sha256": file_sha256(args.export),
+            "file": path.name,
+            "sha256": file_sha256(weights),
             "command": training_command(settings),
             "seed": settings["seed"],
             "steps_done": record["step"],
             "wall_seconds": round(record["seconds"]),
             "date": datetime.date.today().isoformat(),
-            "validation": result,
+            "validation": validation,
             "settings": settings,
         }
-        args.export.with_suffix(".json").write_text(json.dumps(note, indent=1) + "\n")
-        print(f"wrote {args.export} and {args.export.with_suffix('.json')}")
-    return EXIT_DONE
+        text.write_text(json.dumps(note, indent=1) + "\n")
 
 
 def training_command(settings: dict) -> str:

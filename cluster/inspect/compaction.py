@@ -158,7 +158,7 @@ def compact(
         bytes=sum(report.size for report in reports.values()),
         videos=len(finished),
         failed_videos=len(videos) - len(finished),
-        unfinished_videos=_count_unfinished(output, videos),
+        unfinished_videos=output.unfinished(videos) or 0,
     )
 
 
@@ -175,15 +175,11 @@ def _video_rows(output: Output) -> dict[str, dict]:
     return dict(sorted(found.items()))
 
 
-def _count_unfinished(output: Output, videos: Mapping[str, dict]) -> int:
-    return len({unit.video_id for unit in output.plan or ()} - set(videos))
-
-
 def _unfinished(output: Output, videos: Mapping[str, dict]) -> str:
     """What speaks against compacting now; "" for nothing."""
     if output.plan is None:
         return output.plan_error or "it has no plan, so nobody can say what is missing"
-    count = _count_unfinished(output, videos)
+    count = output.unfinished(videos)
     return f"{count} of its videos are neither done nor failed" if count else ""
 
 

@@ -47,16 +47,26 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
+class TakenOver:
+    """What `--reuse` will copy. videos: those that are whole by it; of others, single shards may be taken over."""
+
+    videos: int
+    shards: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Forecast:
     """frames are those that will be segmented; masks counts every object on each of them, so it is an upper bound.
 
     guessed: videos without a frame count, whose frames are guessed from the file's size. bank_bytes: all saved banks
-    together; each is deleted when its video is done. Times in s, on `actors` actors.
+    together; each is deleted when its video is done. Times in s, on `actors` actors. taken_over: None without --reuse.
     """
 
     videos: int
     done_before: int
     failed_before: int
+    taken_over: TakenOver | None
     units: Mapping[str, int]
     unreadable: Sequence[Unreadable]
     guessed: int
@@ -83,7 +93,9 @@ class Forecast:
     def lines(self) -> list[str]:
         """For people."""
         units = ", ".join(f"{count} {kind}" for kind, count in self.units.items()) or "none"
+        over = self.taken_over
         done = f", {self.done_before} done before" if self.done_before else ""
+        done += f", {over.videos} taken over (--reuse)" if over is not None else ""
         done += f", {self.failed_before} failed before (--retry-failed)" if self.failed_before else ""
         guessed = f", {self.guessed} of them guessed from the size of the file" if self.guessed else ""
         speed = (
@@ -91,6 +103,11 @@ class Forecast:
         )
         lines = [
             f"videos:  {self.videos} to do{done}",
+            *(
+                [f"reuse:   {over.shards} shard(s) of together {_size(over.bytes)} are copied"]
+                if over is not None
+                else []
+            ),
             f"units:   {units}",
             f"frames:  {self.frames} to segment{guessed}; {self.video_hours:.2f} hours of video",
             f"time:    {self.device_seconds / 3600:.2f} device hours{speed}",
@@ -120,6 +137,7 @@ def forecast(
     rate: Rate | float | None,
     done_before: int = 0,
     failed_before: int = 0,
+    taken_over: TakenOver | None = None,
 ) -> Forecast:
     """units: of whole videos, as they stand in the plan. rate: a Rate, or frames/s of one actor over all of this."""
     readable, unreadable = sort_readable(units)
@@ -137,6 +155,7 @@ def forecast(
         videos=len(videos),
         done_before=done_before,
         failed_before=failed_before,
+        taken_over=taken_over,
         units=dict(kinds),
         unreadable=unreadable,
         guessed=sum(video.guessed for video in videos),

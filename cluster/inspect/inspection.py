@@ -4,7 +4,7 @@ Files appear and vanish while we look. What is gone by the time it is read count
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -111,6 +111,10 @@ class Output:
         """Unit ids with a failure that ended the attempts of its run."""
         found = self.failures().items()
         return frozenset(unit_id for unit_id, before in found if any(kind == "final" for _, kind, _ in before))
+
+    def unfinished(self, ended: Collection[str]) -> int | None:
+        """How many planned videos are not among `ended`, those with a row of `videos`; None where no plan says so."""
+        return None if self.plan is None else len({unit.video_id for unit in self.plan} - set(ended))
 
     def failures(self) -> dict[str, list[tuple[int, str, str]]]:
         """unit id -> (attempt, retried | lost | final, file name), from names alone."""

@@ -1,4 +1,4 @@
-"""Files that take their place, a local path or any fsspec URL, only when they are complete."""
+"""Files that take their place, a local path or any fsspec URL, only when they are complete; and those that keep it."""
 
 import os
 import tempfile
@@ -7,8 +7,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.stores.remote import connect
+from cluster.stores.remote import connect, is_file
 from cluster.stores.storage_errors import DISK, explain, explained
+from schemas.urls import public_url
+
+
+def keep_existing(url: str, options: Mapping[str, Any] | None = None) -> None:
+    """For manifests, which people draw and type into: what is there may be hours of somebody's work.
+
+    Raises FileExistsError where the file is there, and says how to replace it; OSError where nobody can tell.
+    """
+    fs, path = connect(url, options)
+    with explained(url, "read"):
+        there = is_file(fs, path)
+    if there:
+        raise FileExistsError(
+            f"{public_url(url)} is there already, perhaps with prompts or corrections made by hand: --overwrite "
+            "replaces it, or give another --to"
+        )
 
 
 @contextmanager

@@ -99,6 +99,25 @@ def test_it_goes_on_and_refuses_other_steps(tmp_path: Path, capsys: pytest.Captu
     assert "close=2 -> afterwards: close=3" in capsys.readouterr().err.replace("--clean: afterwards: ", "")
 
 
+def test_unfinished_videos_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out, failed = tmp_path / "out", MadeVideo("bad")
+    videos = [*VIDEOS, failed]
+    storage = write_output(out, videos, unfinished=["bad", LONG.video_id, VIDEOS[0].video_id])
+    write_failure(storage, failed)  # it failed: that is an end, too
+    command = [str(out), "--to", str(tmp_path / "to"), "--clean", "close"]
+    assert clean(command) == 0
+    assert "1 failed videos have no masks; 2 unfinished videos were left out" in capsys.readouterr().out
+    write_video(storage, VIDEOS[0])
+    assert clean([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unfinished_videos"] == 1
+    write_video(storage, LONG)
+    assert clean(command) == 0
+    assert "left out" not in capsys.readouterr().out
+    storage.delete("_run/plan.parquet")
+    assert clean(command) == 0
+    assert "whether videos are unfinished is not known" in capsys.readouterr().out
+
+
 def test_no_run_goes_on_in_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for words in (["--clean", "afterwards: close"], ["--clean", "temporal"]):
         with pytest.raises(SystemExit) as stop:

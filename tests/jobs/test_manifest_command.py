@@ -24,7 +24,7 @@ def images(folder: Path, names: list[str]) -> None:
 def rows(tmp_path: Path, *words: str) -> dict[str, VideoRow]:
     target = tmp_path / "made" / "m.jsonl"
     kind, *rest = words
-    assert manifest.main([kind, str(tmp_path / "data"), "--to", str(target), *rest]) == 0
+    assert manifest.main([kind, str(tmp_path / "data"), "--to", str(target), "--overwrite", *rest]) == 0
     return {row.video_id: row for row in parse_manifest(str(target), target.read_bytes(), str(target.parent))}
 
 
@@ -109,6 +109,17 @@ def test_what_is_missing_is_named(tmp_path: Path, davis: Path, capsys: pytest.Ca
     assert "does not name the video 'v'" in refused(
         tmp_path, capsys, "youtube-vos", "--meta", str(tmp_path / "meta.json")
     )
+
+
+def test_what_is_there_is_kept(tmp_path: Path, davis: Path, capsys: pytest.CaptureFixture) -> None:
+    target = tmp_path / "m.jsonl"
+    command = ["davis", str(davis), "--to", str(target)]
+    assert manifest.main(command) == 0
+    target.write_text("prompts drawn by hand")
+    assert manifest.main(command) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err and target.read_text() == "prompts drawn by hand"
+    assert manifest.main([*command, "--overwrite"]) == 0
+    assert len(target.read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("words", [["mose", "--merge-objects"], ["davis", "--meta", "m"], ["davis", "--to", "m.csv"]])

@@ -1,5 +1,7 @@
 """--preset: bundles of settings that explicit options override."""
 
+from types import ModuleType
+
 import pytest
 
 from jobs import annotate, plan
@@ -36,12 +38,17 @@ def test_known_systems() -> None:
     assert (eamstcn.admission, eamstcn.additional_every) == ("adaptive", 25)
 
 
-def test_help_says_what_each_sets_and_a_dry_run_takes_them(capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("job", [annotate, plan])
+def test_help_says_what_each_sets(job: ModuleType, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
-        annotate.main(["--help"])
+        job.main(["--help"])
     text = capsys.readouterr().out
-    for preset in PRESETS.values():
+    for name, preset in PRESETS.items():
+        assert f"  {name}: {preset.about}\n" in text
         assert all(option_text(key, value) in text for key, value in preset.settings.items())
+
+
+def test_a_dry_run_takes_them() -> None:
     assert plan.parser().parse_args(["--manifest", "m", "--preset", "stm"]).include_last
 
 

@@ -1,6 +1,7 @@
 """The report: what it says, what it weighs, what foreign names may do to it (nothing), and the page in a browser."""
 
 import base64
+import errno
 import io
 import json
 import re
@@ -14,6 +15,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from made_output import MadeVideo, write_failure, write_output, write_progress
 from made_runs import run_here
 from made_videos import write_video
@@ -22,6 +24,7 @@ from PIL import Image
 from cluster.stores.storage import Storage
 from jobs import report as report_job
 from jobs.report import main
+from jobs.views.report import page as page_writer
 from jobs.views.report.thumbnails import GREY, webp
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
@@ -132,13 +135,60 @@ def test_many_videos_lie_in_side_files(made: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(report_job, "PER_PART", 1)
     assert main([str(made / "out"), "--to", str(made / "to" / "r #1: 50%.html")]) == 0
     page = page_of(made / "to" / "r #1: 50%.html")
-    parts = [video["part"] for video in page.head["videos"] if video["part"]]
-    assert [unquote(part) for part in parts] == ["r #1: 50%.parts/00001.js", "r #1: 50%.parts/00002.js"]
-    assert not set(parts[0]) & set("#: ")  # they are URLs
+    parts, key = parts_of(page), page.head["key"]
+    assert parts == [f"r #1: 50%.parts/{key}-00001.js", f"r #1: 50%.parts/{key}-00002.js"]
+    sources = [video["part"] for video in page.head["videos"] if video["part"]]
+    assert not set(sources[0]) & set("#: ")  # they are URLs
     assert len(page.scripts) == 3
-    script = (made / "to" / unquote(parts[0])).read_text()
-    ((number, details),) = json.loads(script.removeprefix("reportPart(").rpartition(")")[0])
-    assert page.head["videos"][number]["part"] == parts[0] and details["strip"]
+    script = (made / "to" / parts[0]).read_text()
+    said, ((number, details),) = json.loads(f"[{script.removeprefix('reportPart(').rpartition(')')[0]}]")
+    assert said == key and page.head["videos"][number]["part"] == sources[0] and details["strip"]
+
+
+def parts_of(page: Page) -> list[str]:
+    """Side files that the page will load, as paths beside it."""
+    return [unquote(video["part"]) for video in page.head["videos"] if video["part"]]
+
+
+def test_a_later_report_shares_no_side_file_with_an_earlier_one(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(report_job, "INLINE", 1)
+    monkeypatch.setattr(report_job, "PER_PART", 1)
+    monkeypatch.chdir(made)
+    folder = made / "r.parts"
+    folder.mkdir()
+    for name in ("00001.js", "notes.txt", "jquery.js"):  # the first as earlier versions named them
+        (folder / name).touch()
+    assert main(["out", "--to", "r.html"]) == 0
+    earlier = parts_of(page_of(made / "r.html"))
+    assert {path.name for path in folder.iterdir()} == {"notes.txt", "jquery.js", *(Path(p).name for p in earlier)}
+
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(page_writer, "part_script", full)
+    assert main(["out", "--to", "r.html"]) == 2
+    page = page_of(made / "r.html")  # it has the most doubtful videos, and no side file that it could take for its own
+    assert "v1" in page.scripts and len(parts_of(page)) == 2 and not set(parts_of(page)) & set(earlier)
+    assert {path.name for path in folder.iterdir()} == {"notes.txt", "jquery.js"}
+    assert "the disk is full" in capsys.readouterr().err
+
+
+def test_earlier_side_files_that_cannot_be_removed(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(report_job, "INLINE", 2)
+    assert main([str(made / "out"), "--to", str(made / "r.html")]) == 0
+
+    def denied(*_: object) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(LocalFileSystem, "rm_file", denied)
+    assert main([str(made / "out"), "--to", str(made / "r.html")]) == 0
+    assert "r.parts cannot be cleared: permission is denied" in capsys.readouterr().err
+    (part,) = parts_of(page_of(made / "r.html"))
+    assert (made / part).exists() and len(list((made / "r.parts").iterdir())) == 2
 
 
 def test_a_picture_keeps_to_its_budget():
@@ -251,11 +301,42 @@ def test_in_a_browser(made: Path, browser: Any, monkeypatch: pytest.MonkeyPatch)
     assert said == []  # no error, no violation of the policy
 
 
-def test_from_storage_to_storage(capsys: pytest.CaptureFixture):
+def test_side_files_of_another_state_are_not_shown(made: Path, browser: Any, monkeypatch: pytest.MonkeyPatch):
+    """A tab that was left open, and side files that came under the names of others."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    monkeypatch.setattr(report_job, "INLINE", 2)
+    where = made / "r.html"
+    assert main([str(made / "out"), "--to", str(where)]) == 0
+    page = where.read_text(encoding="utf-8")
+    (expected,) = parts_of(page_of(where))
+    assert main([str(made / "out"), "--to", str(where), "--videos", "3"]) == 0
+    (other,) = parts_of(page_of(where))
+    where.write_text(page, encoding="utf-8")  # as the tab has it
+    wait = WebDriverWait(browser, 10)
+
+    def all_of(selector: str) -> list[str]:
+        return [one.text for one in browser.find_elements(By.CSS_SELECTOR, selector)]
+
+    for copied in (False, True):
+        if copied:
+            shutil.copy(made / other, made / expected)
+        browser.get(where.as_uri())
+        wait.until(lambda _: len(all_of(".strip")) == 2 and "…" not in all_of(".loading"))
+        (said,) = all_of(".loading")
+        assert f"{expected} is not there yet" in said and "Load the page again" in said
+
+
+def test_from_storage_to_storage(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     import fsspec
 
     url = "memory://report-test"
-    write_output(f"{url}/out", [MadeVideo("good", 12)])
-    assert main([f"{url}/out", "--to", f"{url}/page/r.html"]) == 0
-    page = Page(fsspec.open(f"{url}/page/r.html", "rt").open().read())
-    assert [video["id"] for video in page.head["videos"]] == ["good"] and "v0" in page.scripts
+    write_output(f"{url}/out", [MadeVideo("good", 12), MadeVideo("other", 12)])
+    monkeypatch.setattr(report_job, "INLINE", 1)
+    for _ in range(2):
+        assert main([f"{url}/out", "--to", f"{url}/page/r.html"]) == 0
+        page = Page(fsspec.open(f"{url}/page/r.html", "rt").open().read())
+        assert {video["id"] for video in page.head["videos"]} == {"good", "other"} and "v0" in page.scripts
+        (part,) = parts_of(page)
+        assert fsspec.filesystem("memory").ls(f"{url}/page/r.parts", detail=False) == [f"/report-test/page/{part}"]

@@ -42,7 +42,8 @@ def davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def row_of(davis: Path) -> VideoRow:
     target = davis / "val.jsonl"
-    assert manifest.main(["davis", str(davis), "--split", str(davis / "val.txt"), "--to", str(target)]) == 0
+    split = ["--split", str(davis / "val.txt")]
+    assert manifest.main(["davis", str(davis), *split, "--to", str(target), "--overwrite"]) == 0
     (row,) = parse_manifest(str(target), target.read_bytes(), str(davis))
     return row
 

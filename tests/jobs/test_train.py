@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from jobs import train
 from jobs.train import EXIT_ARGUMENTS, build_parser, main, progress_line, training_command
 from stcn_core.checkpoint import load_checkpoint
 from stcn_core.training.trainer import LAYOUTS, Trainer, TrainingSettings, read_state
@@ -57,6 +58,46 @@ def test_train_continue_and_export(tmp_path, capsys):
     assert note["command"].startswith("python -m jobs.train --output RUN --steps 3 --seed 0")
     network, info = load_checkpoint(target)
     assert info.sha256 == note["sha256"] and not network.training
+
+
+def test_another_run_is_not_written_over(tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, step in ((first, 1), (second, 5)):
+        folder.mkdir()
+        trainer = Trainer(TrainingSettings(steps=9, sizes=(32,), workers=0, precision="fp32"), torch.device("cpu"))
+        trainer.step = step
+        trainer.save(folder)
+    before = (second / "last.pt").read_bytes()
+    assert main(["--resume", str(first), "--output", str(second), *TINY]) == EXIT_ARGUMENTS
+    assert f"already holds a run: continue it with --resume {second}" in capsys.readouterr().err
+    assert (second / "last.pt").read_bytes() == before and not (second / "log.jsonl").exists()
+    same = f"{first}/../first"  # the run's own folder by another name is no other run
+    assert main(["--resume", str(first), "--output", same, *TINY, "--steps", "1"]) == 0
+    assert main(["--resume", str(first), "--output", str(tmp_path / "third"), *TINY, "--steps", "1"]) == 0
+    assert main(["--resume", str(first), "--output", str(second), "--export", str(tmp_path / "w.safetensors")]) == 0
+
+
+def test_an_export_that_is_stopped_leaves_the_earlier_one_whole(tmp_path, monkeypatch, capsys):
+    trainer = Trainer(TrainingSettings(steps=9, sizes=(32,), workers=0, precision="fp32"), torch.device("cpu"))
+    trainer.save(tmp_path)
+    target = tmp_path / "w.safetensors"
+    command = ["--resume", str(tmp_path), "--export", str(target)]
+    assert main(command) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    real = train.save_checkpoint
+
+    def stopped(network, path, *more):
+        real(network, path, *more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "save_checkpoint", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        main(command)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    capsys.readouterr()
+    (tmp_path / "folder.safetensors").mkdir()
+    assert main(["--resume", str(tmp_path), "--export", str(tmp_path / "folder.safetensors")]) == EXIT_ARGUMENTS
+    assert "a file and a folder are mixed up" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("layout", ["efficientnet-v2-b1", "no-cbam"])

@@ -34,9 +34,12 @@ def end(out: TextIO, nonce: str) -> None:
     out.write(f'<script nonce="{nonce}">{_part("page.js")}</script>\n</body>\n</html>\n')
 
 
-def part_script(details: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
-    """A side file with the details of further videos. A script, because a page from a disk may read nothing else."""
-    return f"reportPart({as_json([[index, record] for index, record in details])});\n"
+def part_script(key: str, details: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
+    """A side file with the details of further videos, for the page whose head has this key.
+
+    A script, because a page from a disk may read nothing else.
+    """
+    return f"reportPart({as_json(key)},{as_json([[index, record] for index, record in details])});\n"
 
 
 def as_json(value: Any) -> str:

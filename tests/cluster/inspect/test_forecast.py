@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.frames.probe import Probe
-from cluster.inspect.forecast import MASK_BYTES, SHARD_BYTES, Rate, forecast, typical_size
+from cluster.inspect.forecast import MASK_BYTES, SHARD_BYTES, Rate, TakenOver, forecast, typical_size
 from cluster.plan import Unit, make_plan
 from cluster.stores.source import SourceStat
 from schemas.manifest import VideoRow
@@ -88,6 +88,17 @@ def test_a_video_that_is_partly_done_counts_what_is_left():
     found = forecast(units, CONFIG, 1, 10.0, done_before=3, failed_before=2)
     assert (found.frames, found.units) == (1000, {"segment": 2})
     assert "3 done before, 2 failed before" in found.lines()[0]
+
+
+def test_what_is_taken_over_is_said():
+    found = forecast(plan({"a": SHORT}), CONFIG, 1, 10.0, done_before=3, taken_over=TakenOver(9, 12, 2_500_000))
+    assert found.lines()[0] == "videos:  1 to do, 3 done before, 9 taken over (--reuse)"
+    assert found.lines()[1] == "reuse:   12 shard(s) of together 2.5 MB are copied"
+    assert found.to_json()["taken_over"] == {"videos": 9, "shards": 12, "bytes": 2_500_000}
+    nothing = forecast([], CONFIG, 1, 10.0, taken_over=TakenOver(0, 0, 0))
+    assert "0 taken over" in nothing.lines()[0]
+    without = forecast([], CONFIG, 1, 10.0)
+    assert without.taken_over is None and "reuse" not in "\n".join(without.lines())
 
 
 def test_nothing_to_do():

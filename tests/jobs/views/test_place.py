@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from jobs.views.place import placed
+from jobs.views.place import keep_existing, placed
 
 
 def test_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -47,3 +47,14 @@ def test_a_full_disk_while_it_is_written(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="^clip.mp4$"), placed(str(tmp_path / "a.html"), ".html"):
         raise FileNotFoundError("clip.mp4")  # another file's trouble is told as it is
     assert not list(tmp_path.iterdir())
+
+
+def test_what_people_may_have_worked_on_is_kept(tmp_path: Path) -> None:
+    keep_existing(str(tmp_path / "a.jsonl"))
+    (tmp_path / "a.jsonl").touch()
+    with pytest.raises(FileExistsError, match="a.jsonl is there already.*--overwrite replaces it"):
+        keep_existing(str(tmp_path / "a.jsonl"))
+    keep_existing("memory://kept/a.jsonl")
+    fsspec.filesystem("memory").pipe_file("kept/a.jsonl", b"far")
+    with pytest.raises(FileExistsError, match="memory://kept/a.jsonl is there already"):
+        keep_existing("memory://kept/a.jsonl")

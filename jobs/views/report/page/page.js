@@ -114,7 +114,8 @@ function failures() {
 // Videos: cards are added as one scrolls, their details as they come near.
 let shown = [], drawn = 0;
 const details = new Map(), waiting = new Map();
-window.reportPart = (part) => {
+window.reportPart = (key, part) => {
+  if (key !== HEAD.key) return; // drawn for another state of the report, where these ranks are other videos
   for (const [index, record] of part) {
     details.set(index, record);
     for (const tell of waiting.get(index) ?? []) tell(record);
@@ -132,7 +133,13 @@ function detailsOf(index) {
     waiting.set(index, [...(waiting.get(index) ?? []), resolve]);
     if (asked.has(file)) return;
     asked.add(file);
-    const script = make("script", { src: file, onerror: () => { for (const [key, tells] of waiting) if (VIDEOS[key].part === file) { tells.forEach((tell) => tell(null)); waiting.delete(key); } } });
+    // Loaded or not: who still waits then waits in vain. Asked for again where a card comes near later.
+    const over = () => {
+      for (const [key, tells] of waiting) if (VIDEOS[key].part === file) { tells.forEach((tell) => tell(null)); waiting.delete(key); }
+      asked.delete(file);
+      script.remove();
+    };
+    const script = make("script", { src: file, onload: over, onerror: over });
     script.nonce = NONCE;
     document.head.append(script);
   });
@@ -167,7 +174,7 @@ async function fill(item) {
   const index = Number(item.dataset.index), video = VIDEOS[index];
   const found = await detailsOf(index);
   const place = item.querySelector(".loading");
-  if (!found) { place.textContent = video.part ? `Its pictures and courses are in ${decodeURIComponent(video.part)}, which is not beside this page.` : "No details: see the notes above."; return; }
+  if (!found) { place.textContent = video.part ? `Its pictures and courses are not beside this page: ${decodeURIComponent(video.part)} is not there yet, was left out when the page was copied, or gave way to a later report. Load the page again; where that does not help, run jobs.report again.` : "No details: see the notes above."; return; }
   const strip = make("div", { class: "strip" });
   for (const picture of found.strip) {
     const time = video.fps ? clock(picture.f / video.fps) : null;
