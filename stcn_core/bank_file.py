@@ -104,7 +104,10 @@ def _all_facts(memory: MemoryBank, facts: Mapping[str, object]) -> dict[str, obj
 
 
 def _layout(record: dict) -> BankLayout:
-    slots = tuple(Slot(slot["frame"], slot["pinned"], tuple(slot["valid"])) for slot in record["slots"])
+    slots = tuple(
+        Slot(slot["frame"], slot["pinned"], tuple(slot["valid"]), tuple(slot.get("absent", ())))  # since 1.0.0
+        for slot in record["slots"]
+    )
     parts = (tuple(record[name]) for name in ("pinned", "recent", "bank"))
     return BankLayout(*parts, slots, {int(frame): tuple(valid) for frame, valid in record["partly_known"].items()})
 

@@ -8,11 +8,13 @@ MOSAIC = -2
 
 @dataclass
 class Slot:
-    """What one slot holds. frame is EMPTY where nothing is, MOSAIC where elements differ."""
+    """What one slot holds. frame is EMPTY where nothing is, MOSAIC where elements differ. valid: per object, whether
+    anything is known of it there; absent: whether it is known not to be there (empty: of none)."""
 
     frame: int = EMPTY
     pinned: bool = False
     valid: tuple[bool, ...] = ()
+    absent: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from traceback import clear_frames
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -23,11 +24,13 @@ def behind(
 
     def first() -> Made:
         item, future = waiting.popleft()
-        try:
+        error = future.exception()
+        if not isinstance(error, alone):
             return future.result()
-        except alone:
-            wait(later for _, later in waiting)
-            return work(item)
+        clear_frames(error.__traceback__)  # what the attempt held is what the next one lacks
+        del error, future
+        wait(later for _, later in waiting)
+        return work(item)
 
     with ThreadPoolExecutor(1, "encode") as thread:
         try:

@@ -20,6 +20,7 @@ from stcn_core import readout, readout_all
 from stcn_core.bank_layout import EMPTY, MOSAIC, BankLayout, Slot
 from stcn_core.eviction import eviction_of, random_tokens
 from stcn_core.match import MatchMaps
+from stcn_core.mosaic import Mosaic
 from stcn_core.score_product import is_exact, pays
 from stcn_core.seeds import named_seed
 from stcn_core.settings import OfflineSettings
@@ -77,10 +78,7 @@ class MemoryBank:
         self._keys_exact: bool | None = True  # in the half product's type; None: not known
         self._eviction = eviction_of(settings.memory_policy)
         self._draw = np.random.default_rng(named_seed(settings.seed, name, "eviction"))
-        self._element_frame: Tensor | None = None
-        self._partly_known: dict[int, tuple[bool, ...]] = {}  # random-token: frames where some object is not valid
-        if settings.memory_policy == "random-token":
-            self._element_frame = torch.zeros(0, self.padded, dtype=torch.int64, device=device)
+        self._mosaic = Mosaic(self.padded, self._device) if settings.memory_policy == "random-token" else None
         ring, bank_slots = settings.recent_frames, min(self.capacity, GROWTH) if self.unbounded else self.capacity
         slots = self._grow(pinned + ring + bank_slots)  # at once: growing copies
         self._pinned, self._recent, self._bank = slots[:pinned], slots[pinned : pinned + ring], slots[pinned + ring :]
@@ -97,9 +95,10 @@ class MemoryBank:
         """The frames that are never evicted."""
         return [slot.frame for slot in self.slots if slot.pinned]
 
-    def pin(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
-        """A prompted frame that is never evicted. key [Ck, h, w], values [K, Cv, h, w]."""
-        self._put_pinned(frame, key, values, valid, pinned=True)
+    def pin(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool], absent: Sequence[bool] = ()) -> None:
+        """A prompted frame that is never evicted. key [Ck, h, w], values [K, Cv, h, w]. absent: objects of which the
+        frame says that they are not there (the others may be)."""
+        self._put_pinned(Slot(frame, True, tuple(valid), tuple(absent)), key, values)
 
     def memorise_given(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
         """A prompted frame as stcnbuf keeps it: in the bank, to be evicted like any other, beside what may later be
@@ -112,22 +111,33 @@ class MemoryBank:
         self.memorise(position, frame, key, values, valid)
 
     def seed(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
-        """A guessed first mask (a box): kept like a pinned slot until `drop_seeds`, but its frame does not read it."""
-        self._put_pinned(frame, key, values, valid, pinned=False)
+        """A guessed first mask (a box): kept like a pinned slot until `settle_seed`, but its frame does not read it."""
+        self._put_pinned(Slot(frame, False, tuple(valid)), key, values)
 
-    def drop_seeds(self, unshown: Collection[int] = ()) -> None:
-        """Empties the slots that `seed` filled. unshown: objects that no pinned mask shows; where no frame in the bank
-        knows one of these either, its seed stays."""
-        known = {k for index in self._bank for k, valid in enumerate(self.slots[index].valid) if valid}
-        for index in self._pinned:
-            slot = self.slots[index]
-            if slot.pinned or slot.frame == EMPTY:
-                continue
-            needed = tuple(valid and k in unshown and k not in known for k, valid in enumerate(slot.valid))
-            if any(needed):
-                self.slots[index] = replace(slot, valid=needed)
+    def seeds(self, frame: int) -> list[int]:
+        """The slots that `seed` filled with this frame, as `read_batch` may go without."""
+        return [i for i in self._pinned if self.slots[i].frame == frame and not self.slots[i].pinned]
+
+    def known_without(self, slots: Collection[int]) -> list[bool]:
+        """Per object: is it valid in any other slot?"""
+        others = [slot for i, slot in enumerate(self.slots) if i not in slots and slot.frame != EMPTY]
+        return [any(slot.valid[k] for slot in others) for k in range(self.objects)]
+
+    def settle_seed(self, frame: int, lost: Collection[int] = ()) -> None:
+        """Empties the frame's seed. lost: objects that the memory does not find without it; for these the seed is
+        pinned, and what the bank says of them on this frame is not known any more."""
+        for index in self.seeds(frame):
+            kept = tuple(valid and k in lost for k, valid in enumerate(self.slots[index].valid))
+            if any(kept):
+                self.slots[index] = replace(self.slots[index], pinned=True, valid=kept)
             else:
                 self._clear(index)
+        for index in (index for index in self._bank if self.slots[index].frame == frame):
+            valid = tuple(valid and k not in lost for k, valid in enumerate(self.slots[index].valid))
+            self.slots[index] = replace(self.slots[index], valid=valid)
+        if lost and self._mosaic is not None:
+            before = self._mosaic.partly_known.get(frame, (True,) * self.objects)
+            self._mosaic.note(frame, tuple(valid and k not in lost for k, valid in enumerate(before)))
 
     def admit(self, frame: int) -> int | None:
         """The bank slot that `memorise` must be given for this frame, or None where the policy turns it away.
@@ -159,7 +169,7 @@ class MemoryBank:
         if position >= len(self._bank):
             self._bank += self._grow(max(position + 1 - len(self._bank), len(self._bank)))
         index = self._bank[position]
-        if self._element_frame is not None and self.slots[index].frame not in (EMPTY, frame):
+        if self._mosaic is not None and self.slots[index].frame not in (EMPTY, frame):
             self._scatter(frame, key, values, valid)
         else:
             self._write(index, Slot(frame, False, tuple(valid)), key, values)
@@ -180,11 +190,11 @@ class MemoryBank:
         """The layout as it is after `clear_recent`: the ring belongs to a place in the video, not to the bank."""
         slots = [Slot() if index in self._recent else slot for index, slot in enumerate(self.slots)]
         parts = tuple(self._pinned), tuple(self._recent), tuple(self._bank)
-        return BankLayout(*parts, tuple(slots), dict(self._partly_known))
+        return BankLayout(*parts, tuple(slots), {} if self._mosaic is None else dict(self._mosaic.partly_known))
 
     def contents(self, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Views of one slot: keys [T, Ck + 1], values [K, T, Cv], under random-token its elements' frames [T] int64."""
-        frames = None if self._element_frame is None else self._element_frame[index, : self.tokens]
+        frames = None if self._mosaic is None else self._mosaic.frames[index, : self.tokens]
         return self.keys[index, : self.tokens], self.values[:, index, : self.tokens], frames
 
     def arrange(self, layout: BankLayout) -> None:
@@ -194,21 +204,21 @@ class MemoryBank:
             # The old storage goes before the new one comes.
             self.keys = self.keys.new_zeros(0, *self.keys.shape[1:])
             self.values = self.values.new_zeros(self.objects, 0, *self.values.shape[2:])
-            if self._element_frame is not None:
-                self._element_frame = self._element_frame.new_zeros(0, self.padded)
+            if self._mosaic is not None:
+                self._mosaic = Mosaic(self.padded, self._device)
             self.slots = []
             self._grow(len(layout.slots))
         for index in range(len(self.slots)):
             self._clear(index)
         self._pinned, self._recent, self._bank = list(layout.pinned), list(layout.recent), list(layout.bank)
         self.slots = [replace(slot) for slot in layout.slots]
-        self._partly_known = dict(layout.partly_known)
-        self._ring = 0
-        self._keys_exact = None
+        if self._mosaic is not None:
+            self._mosaic.partly_known = dict(layout.partly_known)
+        self._ring, self._keys_exact = 0, None
 
     def known(self) -> list[bool]:
         """Per object: is there any slot in which it is valid?"""
-        return [any(s.frame != EMPTY and s.valid[k] for s in self.slots) for k in range(self.objects)]
+        return self.known_without(())
 
     def read(self, query: Tensor, frame: int, objects: Sequence[int]) -> Tensor:
         """query [Ck, h, w] of `frame` -> readout [len(objects), Cv, h, w], as `read_batch`."""
@@ -230,19 +240,21 @@ class MemoryBank:
         """
         channels = self.values.shape[-1]
         result = self.values.new_empty(len(frames), len(objects), self.tokens, channels)
-        groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+        groups: dict[tuple, list[int]] = {}
         for position, k in enumerate(objects):
             held = self._held(k)
             held = tuple(slot for slot in held if slot not in without) or held
-            groups.setdefault((held, self._unknown(k)), []).append(position)
+            own = tuple(self._own(frame, held, k) for frame in frames)
+            unknown = () if self._mosaic is None else self._mosaic.unknown(k)
+            groups.setdefault((held, own, unknown), []).append(position)
         # Elements of a mosaic are hidden one by one, frame by frame; kernels are fitted to one frame.
-        alone = self._element_frame is not None or self.settings.kernel_sigma
+        alone = self._mosaic is not None or self.settings.kernel_sigma
         together = [[b] for b in range(len(frames))] if alone else [range(len(frames))]
-        for (slots, unknown), positions in groups.items():
+        for (slots, own, unknown), positions in groups.items():
             values = [self.values[objects[position]].flatten(0, 1) for position in positions]  # views [slots * T, Cv]
             for members in together:
                 span = slice(members[0], members[-1] + 1)
-                asked = self._question(queries[span], [frames[b] for b in members], slots, unknown)
+                asked = self._question(queries[span], frames[span], slots, own[span], unknown)
                 top = self._top(asked) if match is not None or self.settings.top_k else None
                 if match is not None:
                     match.add(span, positions, top, queries[span], self.settings.affinity)
@@ -268,22 +280,26 @@ class MemoryBank:
         return readout.top_k(rows, asked.columns, k, asked.runs, asked.hidden, asked.spans, asked.half)
 
     def _question(
-        self, queries: Tensor, frames: list[int], slots: tuple[int, ...], unknown: tuple[int, ...]
+        self,
+        queries: Tensor,
+        frames: Sequence[int],
+        slots: tuple[int, ...],
+        own: Sequence[tuple[int, ...]],
+        unknown: tuple[int, ...],
     ) -> "_Question":
-        """queries [B, Ck, h, w] against these slots, one after the other: B * T query pixels."""
+        """queries [B, Ck, h, w] against these slots, one after the other: B * T query pixels. own: each frame's own."""
         columns = torch.cat([readout.query_columns(query, self.settings.affinity) for query in queries], 1)
         half = None
         if pays(queries, self.settings.affinity) and self._exact_keys():
             half = queries.transpose(0, 1).flatten(1)  # [Ck, B * T]
-        own = [self._own(frame, slots) for frame in frames]
         if len(frames) == 1:
-            slots, own = tuple(i for i in slots if i not in own[0]), []
+            slots, own = tuple(i for i in slots if i not in own[0]), ()
         spans = [
             readout.HiddenSpan(i * self.padded, (i + 1) * self.padded, b * self.tokens, (b + 1) * self.tokens)
             for b, indices in enumerate(own)
             for i in indices
         ]
-        hidden = self._hidden(frames[0], slots, unknown) if self._element_frame is not None else None
+        hidden = self._hidden(frames[0], slots, unknown) if self._mosaic is not None else None
         return _Question(columns, half, self._runs(slots), hidden, spans)
 
     def _exact_keys(self) -> bool:
@@ -299,13 +315,14 @@ class MemoryBank:
             raise ValueError(f"object {k} is known in no slot of the memory")
         return held
 
-    def _own(self, frame: int, slots: Sequence[int]) -> list[int]:
-        """Those of the slots that the frame itself filled and does not read."""
+    def _own(self, frame: int, slots: Sequence[int], k: int) -> tuple[int, ...]:
+        """Those of the slots that the frame itself filled and does not read about object k."""
         if not self.settings.exclude_own:
-            return []
-        own = [i for i in slots if self.slots[i].frame == frame and not self.slots[i].pinned]
-        # A box prompt on the only frame there is would leave nothing: then its own slot is all that is known.
-        return own if len(own) < len(slots) else []
+            return ()
+        own = tuple(i for i in slots if self.slots[i].frame == frame and not self.slots[i].pinned)
+        # A box prompt may be all that shows its object, alone or beside frames on which it is absent.
+        others = (self.slots[i] for i in slots if i not in own)
+        return own if any(not slot.absent or not slot.absent[k] for slot in others) else ()
 
     def _runs(self, slots: Sequence[int]) -> list[tuple[int, int]]:
         """Element ranges of consecutive slots."""
@@ -315,17 +332,12 @@ class MemoryBank:
             runs.append((indices[0] * self.padded, (indices[-1] + 1) * self.padded))
         return runs
 
-    def _unknown(self, k: int) -> tuple[int, ...]:
-        """Under random-token: frames whose elements say nothing about object k."""
-        return tuple(frame for frame, valid in self._partly_known.items() if not valid[k])
-
     def _hidden(self, frame: int, slots: Sequence[int], unknown: tuple[int, ...]) -> Tensor | None:
         """Under random-token: elements of the frame itself, and of frames where the object is not known."""
         own = self.settings.exclude_own and frame not in self.pinned_frames()
         hidden = self._elements_of((*unknown, frame) if own else unknown)
         if own and hidden is not None and not set(slots) & {*self._pinned, *self._recent}:
-            index = list(slots)
-            if not ((self._element_frame[index] != EMPTY) & ~hidden[index]).any():
+            if not ((self._mosaic.frames != EMPTY) & ~hidden)[list(slots)].any():
                 hidden = self._elements_of(unknown)  # its own elements are all that is known, as in _own
         return None if hidden is None else hidden.flatten()
 
@@ -333,26 +345,26 @@ class MemoryBank:
         """[slots, T] bool: elements of the bank that come from these frames."""
         if not frames:
             return None
-        hidden = torch.isin(self._element_frame, torch.tensor(frames, device=self._device))
+        hidden = self._mosaic.elements_of(frames)
         hidden[self._pinned + self._recent] = False  # those slots are whole, and _own has judged them
         return hidden
 
-    def _put_pinned(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool], pinned: bool) -> None:
+    def _put_pinned(self, slot: Slot, key: Tensor, values: Tensor) -> None:
         free = [index for index in self._pinned if self.slots[index].frame == EMPTY]
         if not free:
             free = self._grow(1)
             self._pinned += free
-        self._write(free[0], Slot(frame, pinned, tuple(valid)), key, values)
+        self._write(free[0], slot, key, values)
 
     def _write(self, index: int, slot: Slot, key: Tensor, values: Tensor) -> None:
         self._keys_exact = self._keys_exact and is_exact(key)
         self.keys[index, : self.tokens] = readout.key_rows(key, self.settings.affinity)
         self.values[:, index, : self.tokens] = values.flatten(2).transpose(1, 2)  # [K, T, Cv]
         self.slots[index] = slot
-        if self._element_frame is not None:
-            self._element_frame[index, : self.tokens] = slot.frame
+        if self._mosaic is not None:
+            self._mosaic.frames[index, : self.tokens] = slot.frame
             if index in self._bank:
-                self._note_validity(slot.frame, slot.valid)
+                self._mosaic.note(slot.frame, slot.valid)
 
     def _scatter(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
         """stcnbuf's replacement: the frame's elements overwrite as many of the bank, chosen at random."""
@@ -362,24 +374,18 @@ class MemoryBank:
         self._keys_exact = self._keys_exact and is_exact(key)
         self.keys[slot, element] = readout.key_rows(key, self.settings.affinity)
         self.values[:, slot, element] = values.flatten(2).transpose(1, 2).to(self.values.dtype)  # [K, T, Cv]
-        self._element_frame[slot, element] = frame
-        self._note_validity(frame, tuple(valid))
-        for index in self._bank:
-            # A mosaic belongs to no one frame; who may read which element is decided per element.
-            either = zip(self.slots[index].valid, valid, strict=True)
-            self.slots[index] = Slot(MOSAIC, False, tuple(before or now for before, now in either))
-
-    def _note_validity(self, frame: int, valid: tuple[bool, ...]) -> None:
-        self._partly_known.pop(frame, None)
-        if not all(valid):
-            self._partly_known[frame] = valid
+        self._mosaic.frames[slot, element] = frame
+        self._mosaic.note(frame, tuple(valid))
+        found = self._mosaic.validity(self._bank, self.objects)
+        for index, knows in zip(self._bank, found, strict=True):
+            self.slots[index] = Slot(MOSAIC, False, knows)
 
     def _clear(self, index: int) -> None:
         self.keys[index] = 0
         self.keys[index, :, -1] = float("-inf")
         self.slots[index] = Slot()
-        if self._element_frame is not None:
-            self._element_frame[index] = EMPTY
+        if self._mosaic is not None:
+            self._mosaic.frames[index] = EMPTY
 
     def _grow(self, more: int) -> list[int]:
         """Appends empty slots and returns their indices."""
@@ -388,8 +394,7 @@ class MemoryBank:
         self.keys = torch.cat((self.keys, keys))
         shape = (self.objects, more, *self.values.shape[2:])
         self.values = torch.cat((self.values, self.values.new_zeros(shape)), 1)
-        if self._element_frame is not None:
-            frames = self._element_frame.new_full((more, self.padded), EMPTY)
-            self._element_frame = torch.cat((self._element_frame, frames))
+        if self._mosaic is not None:
+            self._mosaic.grow(more)
         self.slots += [Slot() for _ in range(more)]
         return list(range(len(self.slots) - more, len(self.slots)))

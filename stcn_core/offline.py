@@ -11,6 +11,7 @@ A causal run (`burn_in_passes` 0) replaces 1 to 3 by `causal_pass`.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from stcn_core.masks import MaskScores, ObjectMask, frame_masks
 from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
 from stcn_core.online import OnlineSegmenter
-from stcn_core.prompts import FramePrompts, PromptError, PromptSet, shrink_mask
+from stcn_core.prompts import FramePrompts, PromptError, PromptSet, found_again, shrink_mask
 from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.score import score_frames
 from stcn_core.settings import OfflineSettings
@@ -92,7 +93,8 @@ class OfflineSegmenter:
             full = np.zeros((len(self.positions), *self.size), np.uint8)
             full[list(masks)] = np.stack(list(masks.values()))
             values = self.propagation.value(encoded, self.propagation.given(full))
-            keep = self.memory.pin if self.settings.pin_prompts else self.memory.memorise_given
+            absent = [not mask.any() for mask in full]
+            keep = partial(self.memory.pin, absent=absent) if self.settings.pin_prompts else self.memory.memorise_given
             if self.gate is not None:
                 self.gate.add_given(encoded, full, [self.positions[i] for i in here.given])
             for ids, put in ((here.given, keep), (here.seeds, self.memory.seed)):
@@ -106,8 +108,8 @@ class OfflineSegmenter:
             )
 
     def burn_in(self, order: Iterable[int], picture: Callable[[int], np.ndarray]) -> Iterator[int]:
-        """Visits the frames in that order; yields each when it is done. Seeds are dropped at the end, unless a gate has
-        left nothing else that shows their objects.
+        """Visits the frames in that order; yields each when it is done. At the end the seeds are dropped of all objects
+        that the memory finds again without them.
 
         A gate (stcn_core/gate.py) may change the order and visit frames again.
         """
@@ -124,7 +126,25 @@ class OfflineSegmenter:
             if stage.rehearsal:
                 self.memory.keep_bank(())
         if visited:
-            self.memory.drop_seeds(set(self.positions.values()) - self._pinned_objects())
+            shown = self._pinned_objects()
+            for frame, here in self.prompts.frames.items():
+                if here.seeds:
+                    guesses = {k: mask for k, mask in self._small(here.seeds).items() if k not in shown}
+                    self.memory.settle_seed(frame, self._lost(frame, picture, guesses))
+
+    def _lost(self, frame: int, picture: Callable[[int], np.ndarray], guesses: Mapping[int, np.ndarray]) -> list[int]:
+        """Which of the guessed masks (position -> uint8 [h, w]) the memory does not find again on their frame without
+        them: an object that is seen for seconds of an hour may be on none of the frames that were visited."""
+        seeds = self.memory.seeds(frame)
+        known = self.memory.known_without(seeds)
+        asked = {k: mask for k, mask in guesses.items() if known[k]}
+        found = []
+        if asked:
+            encoded = self.propagation.encode([frame], [picture(frame)])
+            probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)), without=seeds)
+            labels = self.propagation.unpad(probabilities[0]).argmax(0).cpu().numpy()
+            found = [k for k, mask in asked.items() if found_again(labels == k + 1, mask)]
+        return [k for k in guesses if k not in found]
 
     def _visit(self, frame: int, picture: Callable[[int], np.ndarray], rehearsal: bool) -> None:
         position = self.memory.admit(frame)
@@ -238,6 +258,7 @@ class OfflineSegmenter:
         done = 0
         while done < len(members):
             part = members[done : done + self.batch]
+            probabilities = None
             try:
                 encoded = self.propagation.encode([frame for frame, _ in part], [picture for _, picture in part])
                 probabilities, scores = self._segment(encoded)
@@ -245,6 +266,8 @@ class OfflineSegmenter:
                 if self.batch == 1:
                     raise
                 self.batch = (self.batch + 1) // 2
+            if probabilities is None:  # not above: there the error still holds what the attempt made
+                encoded = None
                 torch.cuda.empty_cache()
                 continue
             done += len(part)

@@ -91,12 +91,13 @@ class OnlineSegmenter:
         return self.propagation.padding.add(stack.to(self.propagation.device).float())
 
     def _seed(self, encoded: EncodedFrames, told: Mapping[int, np.ndarray], seeds: Mapping[int, np.ndarray]) -> None:
-        """Boxes start their objects: they stay in memory, as nothing better is known of the object's beginning."""
+        """Boxes start their objects: they stay in memory, and are read on their own frame too, as nothing better is
+        known of the object's beginning."""
         full = torch.zeros(self.memory.objects, *self.propagation.padded_size, device=self.propagation.device)
         full[list(told)] = self._padded(told)
         values = self.propagation.value(encoded, soft_aggregate(full)[1:])
         valid = [k in seeds for k in range(self.memory.objects)]
-        self.memory.seed(encoded.frames[0], encoded.features.key[0], values, valid)
+        self.memory.pin(encoded.frames[0], encoded.features.key[0], values, valid)
 
     def _memorise_given(self, encoded: EncodedFrames, given: Mapping[int, np.ndarray]) -> None:
         """stcnbuf: the given masks go into the bank, and this frame too is predicted."""

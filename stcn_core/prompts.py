@@ -47,6 +47,13 @@ class FramePrompts:
         return any(mask.any() for mask in (*self.given.values(), *self.seeds.values()))
 
 
+def found_again(mask: np.ndarray, guess: np.ndarray) -> bool:
+    """Whether a mask [h, w] is of the object that a guess (a filled box, a detection) of the same size shows: most of
+    it lies inside the guess, and it is no speck there. A thin object fills a small part of its box."""
+    inside = np.count_nonzero(mask & (guess != 0))
+    return bool(inside) and 2 * inside >= np.count_nonzero(mask) and 10 * inside >= np.count_nonzero(guess)
+
+
 @dataclass(frozen=True)
 class PromptSet:
     """All prompts of one video: object ids ascending (they need not be contiguous) and frames ascending.
@@ -99,7 +106,7 @@ def resolve_prompts(
             if matched and mask.any():
                 continue  # it only says which detection is meant; an empty one says absent all the same
             if not guessed and (frame, object_id) in detected:
-                here.seeds.pop(object_id)  # a correction of what the detector found by itself
+                here.seeds.pop(object_id, None)  # a correction of what the detector found by itself
             if object_id in here.given or object_id in here.seeds:
                 raise PromptError(f"prompt {number}: object {object_id} has two prompts on frame {frame}: keep one")
             (here.seeds if guessed else here.given)[object_id] = mask

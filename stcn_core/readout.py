@@ -168,7 +168,9 @@ def _chosen(
     others [Q]. ids: where the blocks that are ranked lie."""
     best, position, left = _best_blocks(ranks, count, len(ids), product.nothing)
     unread = best == product.nothing
-    return *_best_candidates(product.rows, columns, ids[position], unread, k, hidden), left
+    # Where scores are NaN, the fill behind the last block may rank above them: it stands for no block.
+    blocks = ids[position.clamp(max=len(ids) - 1)]
+    return *_best_candidates(product.rows, columns, blocks, unread, k, hidden), left
 
 
 def _clipped(spans: Sequence[HiddenSpan], columns: Sequence[int]) -> list[HiddenSpan]:

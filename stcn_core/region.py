@@ -117,7 +117,7 @@ def coverage(masks: Tensor) -> Tensor:
 def boxes_of(presence: Tensor) -> list[list[Box | None]]:
     """presence [B, K, h, w] -> per frame and object the box of cells where the object may be, None where nowhere."""
     size = tuple(presence.shape[2:])
-    likely = presence > PRESENT
+    likely = ~(presence <= PRESENT)  # NaN too: what is decoded of it is NaN, and found
     rows, columns = likely.any(3).tolist(), likely.any(2).tolist()  # [B][K][h], [B][K][w]
     return [
         [_span_box(row, column, size) for row, column in zip(frame_rows, frame_columns, strict=True)]

@@ -2,8 +2,10 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from stcn_core.behind import behind
@@ -117,3 +119,20 @@ def test_nothing_runs_on_when_it_is_closed() -> None:
     count = len(done)
     time.sleep(0.05)
     assert len(done) == count < 10
+
+
+def test_what_the_failed_attempt_made_is_gone_when_it_is_done_again() -> None:
+    """It was too much beside the next item: kept alive by its error it would be too much again."""
+    made: list[weakref.ref] = []
+    alive: list[bool] = []
+
+    def work(item: int) -> int:
+        alive.extend(ref() is not None for ref in made)
+        large = np.zeros(1000)
+        made.append(weakref.ref(large))
+        if len(made) == 1:
+            raise MemoryError
+        return item
+
+    assert list(behind([7], work, 1, (MemoryError,))) == [7]
+    assert alive == [False]

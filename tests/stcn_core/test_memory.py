@@ -2,65 +2,13 @@
 
 from collections import Counter
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from made_memory import CK, CV, GRID, READ_ALL, TOKENS, key_of, make, memorise, read_frames, settings, values_of
 
 from stcn_core import readout
 from stcn_core.memory import MemoryBank
-from stcn_core.settings import MEMORY_POLICIES, OfflineSettings
-
-CK, CV, GRID = 6, 4, (3, 5)
-TOKENS = GRID[0] * GRID[1]
-
-
-def settings(policy: str = "fifo", **changes: object) -> OfflineSettings:
-    return OfflineSettings(**{"memory_policy": policy, "memory_frames": 4, "recent_frames": 2, "top_k": 5, **changes})
-
-
-def make(policy: str = "fifo", objects: int = 2, pinned: int = 1, **changes: object) -> MemoryBank:
-    return MemoryBank(settings(policy, **changes), GRID, objects, CK, CV, pinned=pinned)
-
-
-def key_of(frame: int) -> Tensor:
-    """[Ck, h, w]: its own for every frame."""
-    return torch.randn(CK, *GRID, generator=torch.Generator().manual_seed(1000 + frame))
-
-
-def values_of(frame: int, objects: int = 2) -> Tensor:
-    """[K, Cv, h, w]: every element is frame + k / 10, so that a readout shows which frames it came from."""
-    return torch.stack([torch.full((CV, *GRID), frame + k / 10) for k in range(objects)])
-
-
-def memorise(bank: MemoryBank, frame: int, valid: list[bool] | None = None) -> bool:
-    position = bank.admit(frame)
-    if position is not None:
-        bank.memorise(position, frame, key_of(frame), values_of(frame, bank.objects), valid or [True] * bank.objects)
-    return position is not None
-
-
-def read_frames(bank: MemoryBank, frame: int, k: int, query: Tensor | None = None) -> set[int]:
-    """Which frames can be read by `frame` for object k: the readout of one-hot values, top-k over everything."""
-    frames = sorted({f for f in range(60) if (bank.values[k] == f + k / 10).any()})
-    found = set()
-    original = bank.values.clone()
-    for f in frames:
-        bank.values[k] = ((original[k] - (f + k / 10)).abs() < 1e-4).float()
-        if bank.read(key_of(frame) if query is None else query, frame, [k]).abs().max() > 0:
-            found.add(f)
-    bank.values.copy_(original)
-    return found
-
-
-@pytest.fixture
-def everything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A top-k so large that every readable element has some weight: keys of one frame are small."""
-    monkeypatch.setitem(globals(), "key_of", lambda frame: torch.full((CK, *GRID), 0.01 * frame))
-
-
-READ_ALL = {"top_k": 10_000}
-
+from stcn_core.settings import MEMORY_POLICIES
 
 # Pinned, recent, bank
 
@@ -126,7 +74,7 @@ def test_seeds_are_dropped_and_pinned_frames_are_not(everything_is_read: None) -
     bank.seed(50, key_of(50), values_of(50), [True, False])
     bank.pin(51, key_of(51), values_of(51), [True, True])
     assert read_frames(bank, 9, 0) == {50, 51}
-    bank.drop_seeds()
+    bank.settle_seed(50)
     assert read_frames(bank, 9, 0) == {51}
     assert bank.pinned_frames() == [51]
 
@@ -163,19 +111,9 @@ def test_what_only_the_frame_itself_knows_is_read(policy: str, everything_is_rea
     bank.seed(7, key_of(7), values_of(7), [True, True])
     assert read_frames(bank, 7, 0) == {7}
     memorise(bank, 7)
-    bank.drop_seeds()
+    bank.settle_seed(7)
     assert read_frames(bank, 7, 0) == {7}
     assert bank.read(key_of(7), 7, [0, 1]).isfinite().all()
-
-
-def test_a_mosaic_of_one_frame_can_be_read_by_it(everything_is_read: None) -> None:
-    """random-token with one frame of memory: the last frame's elements replace all others."""
-    bank = make("random-token", memory_frames=1, **READ_ALL)
-    for frame in (1, 2):
-        memorise(bank, frame)
-    assert read_frames(bank, 9, 0) == {2}
-    assert bank.read(key_of(2), 2, [0]).isfinite().all()
-    assert read_frames(bank, 2, 0) == {2}
 
 
 # Validity per object
@@ -238,35 +176,6 @@ def test_a_frame_that_is_all_the_memory_knows_reads_itself_in_a_batch_too() -> N
     bank.seed(4, key_of(4), values_of(4), [True, True])
     together = bank.read_batch(torch.stack([key_of(4), key_of(5)]), [4, 5], [0])
     torch.testing.assert_close(together, torch.full((2, 1, CV, *GRID), 4.0))
-
-
-def test_a_mosaic_does_not_know_an_object_that_no_frame_knew() -> None:
-    """A late object of a causal run under random-token: it is not known before its prompt."""
-    bank = make("random-token", pinned=2)
-    bank.pin(50, key_of(50), values_of(50), [True, False])
-    for frame in range(12):
-        memorise(bank, frame, [True, False])
-    assert bank.known() == [True, False]
-    with pytest.raises(ValueError, match="object 1 is known in no slot"):
-        bank.read(key_of(20), 20, [1])
-    bank.pin(51, key_of(51), values_of(51), [False, True])
-    assert bank.known() == [True, True]
-    torch.testing.assert_close(bank.read(key_of(20), 20, [1]), torch.full((1, CV, *GRID), 51.1))
-
-
-def test_a_mosaic_hides_elements_of_frames_that_did_not_know_the_object(everything_is_read: None) -> None:
-    bank = make("random-token", memory_frames=3, pinned=2, **READ_ALL)
-    bank.pin(50, key_of(50), values_of(50), [True, False])
-    for frame in range(5):
-        memorise(bank, frame, [True, False])
-    bank.pin(51, key_of(51), values_of(51), [False, True])
-    for frame in (6, 7):
-        memorise(bank, frame, [True, True])
-    assert read_frames(bank, 20, 1) == {51, 6, 7}
-    assert read_frames(bank, 20, 0) > {50, 6, 7}
-    both = bank.read(key_of(20), 20, [0, 1])
-    assert torch.equal(both[0], bank.read(key_of(20), 20, [0])[0])
-    assert torch.equal(both[1], bank.read(key_of(20), 20, [1])[0])
 
 
 # Renewal and eviction
@@ -345,37 +254,6 @@ def test_unbounded_keeps_everything() -> None:
             assert torch.equal(bank.values[:, index, :TOKENS], values_of(slot.frame).flatten(2).transpose(1, 2))
             assert torch.equal(bank.keys[index, :TOKENS, :-1], key_of(slot.frame).flatten(1).t())
     assert not torch.isfinite(bank.keys[:, TOKENS:, -1]).any()  # padding is never read
-
-
-def test_random_token_keeps_whole_frames_worth_of_elements() -> None:
-    bank = make("random-token", pinned=1)
-    bank.pin(50, key_of(50), values_of(50), [True, True])
-    keys = {frame: key_of(frame).flatten(1).t() for frame in range(20)}  # [T, Ck]
-    for frame in range(20):
-        memorise(bank, frame)
-        numbers = bank._element_frame[bank._bank, :TOKENS]
-        filled = numbers[numbers >= 0]
-        assert len(filled) == min(frame + 1, 4) * TOKENS
-        assert (filled == frame).sum() == TOKENS  # the newest is there with all its elements
-    held = bank._element_frame[bank._bank, :TOKENS]
-    for slot, element in np.ndindex(*held.shape):
-        frame = int(held[slot, element])
-        index = bank._bank[slot]
-        assert (bank.keys[index, element, :-1] == keys[frame]).all(1).any()
-        assert bank.values[0, index, element, 0] == frame
-        assert bank.values[1, index, element, 0] == pytest.approx(frame + 0.1)
-    assert len(held.unique()) > 4
-
-
-def test_random_token_hides_own_elements(everything_is_read: None) -> None:
-    bank = make("random-token", **READ_ALL)
-    bank.pin(50, key_of(50), values_of(50), [True, True])
-    for frame in range(12):
-        memorise(bank, frame)
-    held = set(bank._element_frame[bank._bank, :TOKENS].unique().tolist())
-    for frame in held:
-        assert read_frames(bank, frame, 0) == (held | {50}) - {frame}
-    assert read_frames(bank, 55, 0) == held | {50}
 
 
 # Limits

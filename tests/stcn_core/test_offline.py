@@ -222,13 +222,15 @@ def test_pinned_frames_stay_and_are_not_visited_twice(network: STCN) -> None:
     assert run.memory.pinned_frames() == [4]
 
 
-def test_boxes_seed_and_are_predicted_again(network: STCN) -> None:
+@pytest.mark.parametrize("found", [True, False])
+def test_boxes_seed_and_are_predicted_again(network: STCN, monkeypatch: pytest.MonkeyPatch, found: bool) -> None:
+    monkeypatch.setattr("stcn_core.offline.found_again", lambda mask, guess: found)
     box = np.zeros(SIZE, np.uint8)
     box[10:30, 10:40] = 1
     prompts = PromptSet((1, 2), {3: FramePrompts({1: mask_of(3, 1)}, {2: box}), 8: FramePrompts({}, {2: box})})
     run = burned_in(network, prompts, settings())
-    assert run.memory.pinned_frames() == [3]
-    assert [run.memory.slots[index].frame for index in run.memory._pinned if run.memory.slots[index].valid] == [3]
+    assert run.memory.pinned_frames() == ([3] if found else [3, 3, 8])
+    assert run.memory.bank_frames()
     results = dict(run.final_pass(enumerate(VIDEO)))
     for frame in (3, 8):
         for mask in results[frame]:

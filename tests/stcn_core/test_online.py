@@ -88,7 +88,7 @@ def test_seeds_and_given_masks_on_one_frame() -> None:
     run = online()
     run.step(0, VIDEO[0], {0: mask_of(0, 1)}, {1: mask_of(0, 2)})
     assert run.memory.known() == [True, True]
-    assert run.memory.pinned_frames() == [0]
+    assert run.memory.pinned_frames() == [0, 0]
     assert run.step(1, VIDEO[1]).isfinite().all()
 
 

@@ -307,3 +307,6 @@ def test_a_given_mask_corrects_what_the_detector_found_on_that_frame() -> None:
     assert set(here.seeds) == {1} and np.array_equal(here.given[2], square)
     with pytest.raises(PromptError, match="two prompts on frame 3"):  # a person's box and mask contradict each other
         resolve(Prompt(frame=3, object_id=2, box=(0, 0, 4, 4)), correction, m=grey(square))
+    twice = [Prompt(detector="lost"), correction, Prompt(time_s=0.1, object_id=2, mask="m")]
+    with pytest.raises(PromptError, match="prompt 3: object 2 has two prompts on frame 3"):
+        resolve_prompts(twice, SIZE, lambda _: 3, lambda _: grey(square), found)

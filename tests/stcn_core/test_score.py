@@ -108,16 +108,24 @@ def test_a_causal_run_has_no_bank_for_a_second_opinion():
         OfflineSettings(burn_in_passes=0, second_opinion=True)
 
 
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("where", ["decoder", "key", "key inf", "value"])
 @pytest.mark.parametrize("passes", [0, 1])
-def test_probabilities_that_are_no_numbers_are_not_taken_for_an_empty_frame(passes: int):
-    network, (height, width) = random_network(), (32, 48)
-    torch.nn.init.constant_(network.decoder.pred.bias, float("nan"))  # as where half precision overflows
+def test_what_is_no_number_is_not_taken_for_an_empty_frame(passes: int, where: str, regions: bool):
+    network, (height, width) = random_network(), (64, 96)
+    layers = {"decoder": network.decoder.pred, "value": network.value_encoder.fuser.block2.conv2}
+    layer = layers.get(where, network.key_proj.key_proj)
+    torch.nn.init.constant_(
+        layer.bias, float("inf" if where == "key inf" else "nan")
+    )  # as where half precision overflows
     video = moving_squares(3, height, width)
     given = PromptSet((1,), {0: FramePrompts({1: np.ones((height, width), np.uint8)})})
-    settings = OfflineSettings(burn_in_passes=passes, memory_frames=2)
+    settings = OfflineSettings(burn_in_passes=passes, memory_frames=2, region_decoding=regions)
     size = (height, width)
-    run = OfflineSegmenter(Propagation(network, size), settings, given, source=size, size=size, video_id="v")
-    if passes:
-        run.memorise_prompts(lambda frame: video[frame])
+    propagation = Propagation(network, size, regions=regions)
+    run = OfflineSegmenter(propagation, settings, given, source=size, size=size, video_id="v")
     with pytest.raises(FloatingPointError, match="--precision fp16"):
+        if passes:
+            run.memorise_prompts(lambda frame: video[frame])
+            list(run.burn_in([1, 2], lambda frame: video[frame]))
         list(run.final_pass(enumerate(video)) if passes else run.causal_pass(enumerate(video)))
