@@ -190,7 +190,8 @@ class Ledger:
             if facts["error_class"] == BANK:
                 self._burn_in_again(unit)
             else:
-                self.queue.put_back([unit])
+                # In a pack it could take others with it again.
+                self.queue.put_back([unit], alone=True)
 
     def _burn_in_again(self, segment: Unit) -> None:
         self.queue.block(segment)

@@ -2,8 +2,8 @@
 
 Most costly first, which keeps the end of a run short. A long video's burn-in counts with all that it unlocks; its
 segments wait until its bank is there. An actor goes on with the video that it has open. Units too small to be worth a
-call of their own are packed; one that was in a pack when its actor died runs alone from then on, so that the next
-death can be blamed on one unit.
+call of their own are packed; one that has cost an attempt, or was in a pack when its actor died, runs alone from
+then on, so that the next death can be blamed on one unit.
 """
 
 import heapq

@@ -177,6 +177,14 @@ def test_a_strike_is_tried_once_more(tmp_path: Path):
     assert [(row["cause"], row["terminal"]) for row in kept] == [("SIGSEGV", False), ("SIGSEGV", True)]
 
 
+def test_struck_units_run_alone(tmp_path: Path):
+    """One that fills the device's memory would strike the others of a pack once more, which is their end."""
+    ledger, _ = make_ledger(tmp_path, 4)
+    for unit in (take(ledger), take(ledger)):
+        ledger.failed(unit, failed(unit, "device-out-of-memory"), "actor-1", "cuda")
+    assert [len(ledger.queue.take(pack_cost=1000.0)) for _ in range(3)] == [1, 1, 2] and not ledger.tally.failed
+
+
 def split_ledger(folder: Path) -> tuple[Ledger, dict[str, Unit]]:
     ledger, _ = make_ledger(folder, 1)
     whole = take(ledger)
