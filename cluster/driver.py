@@ -333,13 +333,6 @@ class Driver:
             if why is not None:
                 self._lost(worker, "deadline", f"{worker.name} was ended: {why}")
         starting = self.crew.starting
-        late = [worker for worker in starting if now - worker.started > self.settings.ready_seconds]
-        # No capacity, or a node that hangs: as long as others work, that is no reason to stop.
-        if late and len(starting) < len(self.crew.workers):
-            who = f"{late[0].name} was" if len(late) == 1 else f"{len(late)} actors were"
-            self._note(f"{who} not ready within {self.settings.ready_seconds:g} s: going on without")
-            self.crew.let_go(late)
-            self._limit(len(self.crew.workers))
         if starting and not self._warned and now - min(w.started for w in starting) > SPARSE_SECONDS:
             self._warned = True
             kind = "GPUs" if self.crew.settings.device == "cuda" else "CPUs"
@@ -347,6 +340,13 @@ class Driver:
                 f"{len(starting)} of {len(self.crew.workers)} actors still wait: the cluster may have fewer {kind} "
                 "than asked (--actors, --threads), or nodes are starting"
             )
+        late = [worker for worker in starting if now - worker.started > self.settings.ready_seconds]
+        # No capacity, or a node that hangs: as long as others work, that is no reason to stop.
+        if late and len(starting) < len(self.crew.workers):
+            who = f"{late[0].name} was" if len(late) == 1 else f"{len(late)} actors were"
+            self._note(f"{who} not ready within {self.settings.ready_seconds:g} s: going on without")
+            self.crew.let_go(late)
+            self._limit(len(self.crew.workers))
 
 
 def cause_of_death(error: errors.RayError) -> str:
