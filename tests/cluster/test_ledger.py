@@ -275,6 +275,17 @@ def test_published_masks_are_done_whatever_breaks_afterwards(tmp_path: Path, mon
     assert (ledger.tally.mask_rows, ledger.tally.videos) == (10, 2) and not ledger.tally.failed
 
 
+def test_storage_is_not_asked_for_masks_that_nobody_can_have_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """But it is after what may pass, and after what is found late: another attempt may have got through."""
+    ledger, _ = make_ledger(tmp_path, 4)
+    asked: list[str] = []
+    monkeypatch.setattr(Storage, "exists", lambda self, name: asked.append(name))
+    for kind, stage in (("not-a-video", "probe"), ("prompt", "prompts"), ("storage", "fetch"), ("decode", "final")):
+        unit = take(ledger)
+        ledger.failed(unit, replace(failed(unit, kind), stage=stage), "actor-1", "cpu")
+    assert asked == [shard_name(f"{number:032x}") for number in (2, 3)] and len(ledger.tally.failed) == 3
+
+
 def test_first_line_hides_credentials():
     assert first_line("\n  see https://me:secret@host/a?token=1\nmore") == "see https://host/a"
     assert first_line(ValueError("")) == "ValueError"
