@@ -26,7 +26,7 @@ from cluster.plan_table import known_probes
 from cluster.planning import plan_run, read_plan_or_refuse
 from cluster.progress import Progress, Standing
 from cluster.progress_file import ProgressFile, other_driver
-from cluster.ray_session import connect
+from cluster.ray_session import check_address, connect
 from cluster.resume import TABLES, OutputState, Todo, sort_out
 from cluster.reuse import check_source, reuse_shards
 from cluster.second_chance import to_retry
@@ -93,9 +93,10 @@ def checkpoint_identity(url: str, options: Mapping) -> tuple[str, str, tuple[str
 def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: Callable[[str], None]) -> int:
     """Plans, resumes and works until all units are terminal. Returns the exit code.
 
-    Raises SettingsRefused; storage errors are OSError that names the URL.
+    Raises SettingsRefused; ClusterRefused for an address that is none; storage errors are OSError that names the URL.
     """
     started = time.monotonic()
+    check_address(request.address)  # planning may take hours
     storage = Storage(request.output, request.output_options)
     probe = storage.probe()
     say(probe.message)

@@ -12,6 +12,7 @@ from cluster import planning
 from cluster.frames.probe import Probe
 from cluster.planning import read_plan
 from cluster.progress_file import PROGRESS_NAME, TIME_FORMAT
+from cluster.ray_session import ClusterRefused
 from cluster.run import RunRequest, run
 from cluster.stand_in import StandInSegmenters
 from cluster.stores.storage import Storage
@@ -37,3 +38,10 @@ def test_another_drivers_plan_is_not_split_anew(tmp_path: Path, monkeypatch: pyt
     assert units() == 1
     storage.delete(PROGRESS_NAME)
     assert units() == 4  # a burn-in and three segments
+
+
+def test_an_address_that_is_none_is_refused_before_planning(tmp_path: Path):
+    rows = [VideoRow(1, str(tmp_path / "a.mp4"), "a", (Prompt(frame=0, object_id=1, box=(10, 10, 40, 30)),))]
+    with pytest.raises(ClusterRefused, match="head-node .* is none of HOST:PORT, auto, local"):
+        run(RunRequest(str(tmp_path / "out"), StandInSegmenters(), address="head-node"), CONFIG, rows, print)
+    assert not (tmp_path / "out").exists()
