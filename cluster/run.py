@@ -165,7 +165,10 @@ def _catch_up(storage: Storage, todo: Todo, state: OutputState, config: RunConfi
         except OSError as error:
             say(f"{video[0].row.video_id}: its rows cannot be written: {first_line(error)}")
     for unit_id in todo.finalise_failed:
-        finalise_failed(storage, unit_id, state.failed[unit_id], config)
+        try:
+            finalise_failed(storage, unit_id, state.failed[unit_id], config)
+        except OSError as error:
+            say(f"a failed video's row cannot be written: {first_line(error)}")
     for unit_id in todo.leftover_banks:
         delete_bank(storage, unit_id)
 

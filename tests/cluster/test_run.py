@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,16 @@ from made_output import CONFIG, write_progress
 from made_videos import write_video
 
 from cluster import planning
+from cluster.exit_codes import ExitCode
+from cluster.finalise import failure_name, publish_rows
 from cluster.frames.probe import Probe
-from cluster.planning import read_plan
+from cluster.planning import plan_run, read_plan
 from cluster.progress_file import PROGRESS_NAME, TIME_FORMAT
 from cluster.ray_session import ClusterRefused
 from cluster.run import RunRequest, run
 from cluster.stand_in import StandInSegmenters
 from cluster.stores.storage import Storage
+from schemas import failures, tracks
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 
@@ -45,3 +49,27 @@ def test_an_address_that_is_none_is_refused_before_planning(tmp_path: Path):
     with pytest.raises(ClusterRefused, match="head-node .* is none of HOST:PORT, auto, local"):
         run(RunRequest(str(tmp_path / "out"), StandInSegmenters(), address="head-node"), CONFIG, rows, print)
     assert not (tmp_path / "out").exists()
+
+
+TRACK = {"video_id": "a", "object_id": 1, "prompt_frames": [], "n_visible": 0}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda storage, name: storage.publish(name, b"PAR1 no"),
+        lambda storage, name: publish_rows(storage, name, failures, []),
+        lambda storage, name: publish_rows(storage, name, tracks, [TRACK]),
+    ],
+    ids=("no Parquet", "no row", "another table"),
+)
+def test_a_damaged_failure_of_a_video_without_a_row_stops_no_run(
+    tmp_path: Path, damage: Callable[[Storage, str], object]
+):
+    rows = [VideoRow(1, str(tmp_path / "a.mp4"), "a", (Prompt(frame=0, object_id=1, box=(10, 10, 40, 30)),))]
+    storage, said = Storage(str(tmp_path / "out")), []
+    (unit,) = plan_run(storage, rows, CONFIG, {}, set(), print)
+    name = failure_name(unit.unit_id, 1, "final")
+    damage(storage, name)
+    assert run(RunRequest(storage.url, StandInSegmenters()), CONFIG, rows, said.append) == ExitCode.FAILED_VIDEOS
+    assert any(f"{name} is damaged: --retry-failed tries its video again" in line for line in said)
