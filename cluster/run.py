@@ -179,10 +179,9 @@ def has_good_row(storage: Storage, video_id: str, state: OutputState) -> bool:
     if not state.rows.issuperset(names):
         return False
     try:
-        row = read_table(storage.read(names[0]), ["status"])
-    except pa.ArrowException:
+        return read_table(storage.read(names[0]), ["status"])["status"][0].as_py() != "failed"
+    except (pa.ArrowException, IndexError):
         return False
-    return row["status"][0].as_py() != "failed"
 
 
 def _drive(begun: _Begun) -> Outcome:

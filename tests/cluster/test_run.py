@@ -6,20 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_output import CONFIG, write_progress
+from made_output import CONFIG, VIDEOS, write_output, write_progress
 from made_videos import write_video
 
 from cluster import planning
 from cluster.exit_codes import ExitCode
-from cluster.finalise import failure_name, publish_rows
+from cluster.finalise import failure_name, publish_rows, row_name
 from cluster.frames.probe import Probe
 from cluster.planning import plan_run, read_plan
 from cluster.progress_file import PROGRESS_NAME, TIME_FORMAT
 from cluster.ray_session import ClusterRefused
-from cluster.run import RunRequest, run
+from cluster.resume import OutputState
+from cluster.run import RunRequest, has_good_row, run
 from cluster.stand_in import StandInSegmenters
 from cluster.stores.storage import Storage
-from schemas import failures, tracks
+from schemas import failures, tracks, videos
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 
@@ -73,3 +74,11 @@ def test_a_damaged_failure_of_a_video_without_a_row_stops_no_run(
     damage(storage, name)
     assert run(RunRequest(storage.url, StandInSegmenters()), CONFIG, rows, said.append) == ExitCode.FAILED_VIDEOS
     assert any(f"{name} is damaged: --retry-failed tries its video again" in line for line in said)
+
+
+def test_a_damaged_row_of_videos_is_no_good_row(tmp_path: Path):
+    storage = write_output(tmp_path, VIDEOS[:1])
+    state = OutputState.of(storage.list())
+    assert has_good_row(storage, VIDEOS[0].video_id, state)
+    publish_rows(storage, row_name("videos", VIDEOS[0].video_id), videos, [])
+    assert not has_good_row(storage, VIDEOS[0].video_id, state)
