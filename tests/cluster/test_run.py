@@ -1,5 +1,6 @@
 """A run's way through, as far as it goes without Ray: storage that only this process sees stops it after planning."""
 
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from cluster import planning
 from cluster.exit_codes import ExitCode
 from cluster.finalise import failure_name, publish_rows, row_name
 from cluster.frames.probe import Probe
+from cluster.inspect.status_report import read_status
 from cluster.planning import plan_run, read_plan
 from cluster.progress_file import PROGRESS_NAME, TIME_FORMAT
 from cluster.ray_session import ClusterRefused
@@ -43,6 +45,33 @@ def test_another_drivers_plan_is_not_split_anew(tmp_path: Path, monkeypatch: pyt
     assert units() == 1
     storage.delete(PROGRESS_NAME)
     assert units() == 4  # a burn-in and three segments
+
+
+def test_a_run_is_seen_while_it_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And another one that comes meanwhile keeps it from forgetting videos, which that one may work on."""
+    box = Prompt(frame=0, object_id=1, box=(10, 10, 40, 30))
+    rows = [VideoRow(1, str(write_video(tmp_path / "a.mp4", 12, size=(48, 64))), "a", (box,))]
+    storage, states = Storage(str(tmp_path / "out")), []
+
+    def probe(urls: list[str], *_: object, **__: object) -> dict[str, Probe]:
+        states.append(read_status(storage).state)
+        write_progress(storage, time=time.strftime(TIME_FORMAT, time.gmtime()), host="elsewhere", pid=1)
+        return {url: Probe(error="reset") for url in urls}
+
+    monkeypatch.setattr(planning, "probe_sources", probe)
+    with pytest.raises(ConnectionError, match="has to wait until process 1 on elsewhere has ended"):
+        run(RunRequest(storage.url, StandInSegmenters(), forget_missing=True), CONFIG, rows, print)
+    assert states == ["planning"] and read_status(storage).state == "stopped"
+
+
+def test_a_run_without_work_has_a_last_word(tmp_path: Path):
+    rows = [VideoRow(1, str(tmp_path / "a.mp4"), "a", (Prompt(frame=0, object_id=1, box=(10, 10, 40, 30)),))]
+    storage = Storage(str(tmp_path / "out"))
+    (unit,) = plan_run(storage, rows, CONFIG, {}, set(), print)
+    storage.publish(failure_name(unit.unit_id, 1, "final"), b"PAR1 no")
+    assert run(RunRequest(storage.url, StandInSegmenters()), CONFIG, rows, print) == ExitCode.FAILED_VIDEOS
+    told = json.loads(storage.read(PROGRESS_NAME))
+    assert (told["state"], told["videos_failed"], told["videos_total"]) == ("done", 1, 1)
 
 
 def test_an_address_that_is_none_is_refused_before_planning(tmp_path: Path):
