@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import ray
 
 from cluster.config_lock import CONFIG_NAME
 from cluster.detector_weights import Detectors, DetectorWeights
+from cluster.failure import BROKEN_ACTOR_CLASSES
 from cluster.frames.decoder import Decoder
 from cluster.heartbeat import Beat, Heartbeat
 from cluster.plan import Unit
@@ -83,8 +85,9 @@ class AnnotateActor:
         return Ready(_place(), os.getpid(), settings.device)
 
     def annotate(self, units: tuple[Unit, ...]) -> tuple[UnitDone | UnitFailed, ...]:
-        """The answers of the units, one after the other. An exception out of here means that the actor is broken."""
-        return tuple(annotate_unit(unit, self._bench, self._heartbeat) for unit in units)
+        """The answers of the units, one after the other, as far as `answers` goes. An exception out of here means that
+        the actor is broken."""
+        return answers(units, lambda unit: annotate_unit(unit, self._bench, self._heartbeat))
 
     @ray.method(concurrency_group="control")
     def beat(self) -> Beat:
@@ -96,6 +99,17 @@ class AnnotateActor:
         if self._bench is not None:
             self._bench.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def answers(units: Sequence[Unit], work: Callable[[Unit], UnitDone | UnitFailed]) -> tuple[UnitDone | UnitFailed, ...]:
+    """work's answers, up to the first after which this process is not to be trusted: a device that has failed once
+    fails all that follows, and no other unit should be blamed for it. Pure apart from work."""
+    found: list[UnitDone | UnitFailed] = []
+    for unit in units:
+        found.append(work(unit))
+        if isinstance(found[-1], UnitFailed) and found[-1].error_class in BROKEN_ACTOR_CLASSES:
+            break
+    return tuple(found)
 
 
 def _place() -> str:

@@ -76,7 +76,7 @@ class Driver:
         self._next_spawn = 0.0
         self._cap: int | None = None  # fewer actors than wanted, because more do not start
         self._cap_until = 0.0
-        self._cap_seconds = CAP_SECONDS
+        self._cap_seconds = CAP_SECONDS / 2
         self._broken_at: float | None = None
         self._aside: dict[str, tuple[float, float]] = {}  # place -> (until when, for how many seconds)
         self._warned = False
@@ -249,10 +249,11 @@ class Driver:
 
     def _limit(self, actors: int) -> None:
         """No more than so many actors for a while, each time for longer."""
-        self._cap, self._spawn_failures = max(1, actors), 0
-        self._cap_until = time.monotonic() + self._cap_seconds
+        now = time.monotonic()
+        if now >= self._cap_until:  # otherwise it is the same trouble still
+            self._cap_seconds = min(2 * self._cap_seconds, 3600.0)
+        self._cap, self._cap_until, self._spawn_failures = max(1, actors), now + self._cap_seconds, 0
         self._note(f"going on with {self._cap} actor(s); more are tried again in {self._cap_seconds / 60:.0f} min")
-        self._cap_seconds = min(2 * self._cap_seconds, 3600.0)
 
     def _must_stop(self) -> ExitCode | None:
         if self._is_broken():
@@ -331,20 +332,21 @@ class Driver:
             why = worker.stuck(self.settings.deadline, now, predicted)
             if why is not None:
                 self._lost(worker, "deadline", f"{worker.name} was ended: {why}")
-        late = self.crew.starting
-        for worker in late:
-            # No capacity, or a node that hangs: as long as others work, that is no reason to stop.
-            if now - worker.started > self.settings.ready_seconds and len(late) < len(self.crew.workers):
-                self._note(f"{worker.name} was not ready within {self.settings.ready_seconds:g} s: letting it go")
-                self.crew.let_go([worker])
-                self._limit(len(self.crew.workers))
-        if late and not self._warned and now - min(w.started for w in late) > SPARSE_SECONDS:
+        starting = self.crew.starting
+        if starting and not self._warned and now - min(w.started for w in starting) > SPARSE_SECONDS:
             self._warned = True
             kind = "GPUs" if self.crew.settings.device == "cuda" else "CPUs"
             self._note(
-                f"{len(late)} of {len(self.crew.workers)} actors still wait: the cluster may have fewer {kind} than "
-                "asked (--actors, --threads), or nodes are starting"
+                f"{len(starting)} of {len(self.crew.workers)} actors still wait: the cluster may have fewer {kind} "
+                "than asked (--actors, --threads), or nodes are starting"
             )
+        late = [worker for worker in starting if now - worker.started > self.settings.ready_seconds]
+        # No capacity, or a node that hangs: as long as others work, that is no reason to stop.
+        if late and len(starting) < len(self.crew.workers):
+            who = f"{late[0].name} was" if len(late) == 1 else f"{len(late)} actors were"
+            self._note(f"{who} not ready within {self.settings.ready_seconds:g} s: going on without")
+            self.crew.let_go(late)
+            self._limit(len(self.crew.workers))
 
 
 def cause_of_death(error: errors.RayError) -> str:

@@ -18,6 +18,7 @@ ENVIRONMENT_CLASSES = frozenset({"permission", "storage", "device", "worker", "g
 STRIKE_CLASSES = frozenset({"decoder-crash", "decoder-stall", "out-of-memory", "device-out-of-memory", "internal"})
 # After these the actor itself is not to be trusted: it is replaced.
 BROKEN_ACTOR_CLASSES = frozenset({"device", "device-out-of-memory", "out-of-memory", "internal", "worker"})
+STAGES_BEFORE_MASKS = frozenset({"fetch", "probe", "prompts"})
 BANK = "bank"  # the saved bank is gone or damaged: the burn-in is done again
 
 
@@ -53,6 +54,13 @@ def error_class(error: BaseException, device: KnowsErrors) -> str:
         (OSError, "storage"),
     )
     return device.error_class(error) or next((name for kind, name in kinds if isinstance(error, kind)), "internal")
+
+
+def never_published(error_class: str, stage: str) -> bool:
+    """Whether a failure shows that no attempt at the unit, in whichever run, got as far as publishing: the video or its
+    prompts cannot be used, which is found before any mask is made, and every time."""
+    passing = error_class in ENVIRONMENT_CLASSES | STRIKE_CLASSES or error_class == BANK
+    return stage in STAGES_BEFORE_MASKS and not passing
 
 
 def failure_row(

@@ -29,6 +29,10 @@ class ShardDamaged(OSError):
     """A published shard that cannot be read. The message names it and the remedy."""
 
 
+class FailureDamaged(OSError):
+    """A row of `failures` that cannot be read. The message names it and the remedy."""
+
+
 def shard_name(unit_id: str) -> str:
     """Where a unit's masks lie. Ids are hexadecimal, so a video's name never becomes a path."""
     return f"masks/{unit_id}.parquet"
@@ -102,9 +106,16 @@ def publish_failure(storage: Storage, row: Mapping[str, object], kind: str, conf
 
 
 def finalise_failed(storage: Storage, unit_id: str, attempt: int, config: RunConfig) -> None:
-    """The row of `videos` of a video whose last failure is written, but whose driver died before that row was."""
-    failure = read_table(storage.read(failure_name(unit_id, attempt, "final"))).to_pylist()[0]
-    _publish_failed_video(storage, failure, config)
+    """The row of `videos` of a video whose last failure is written, but whose driver died before that row was. Raises
+    FailureDamaged, OSError."""
+    name = failure_name(unit_id, attempt, "final")
+    try:
+        failure = read_table(storage.read(name)).to_pylist()[0]
+        _publish_failed_video(storage, failure, config)
+    except (pa.ArrowException, LookupError) as error:
+        raise FailureDamaged(
+            f"{storage.url}/{name} is damaged: --retry-failed tries its video again ({error})"
+        ) from error
 
 
 def _publish_failed_video(storage: Storage, row: Mapping[str, object], config: RunConfig) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cluster.blame import Place, Record
 from cluster.breaker import Breaker
 from cluster.deadline import Rate
-from cluster.failure import BANK, ENVIRONMENT_CLASSES, STRIKE_CLASSES, failure_row
+from cluster.failure import BANK, ENVIRONMENT_CLASSES, STRIKE_CLASSES, failure_row, never_published
 from cluster.finalise import bank_names, delete_bank, finalise_video, publish_failure, shard_name
 from cluster.plan import BURN_IN, SEGMENT, Unit, frame_range
 from cluster.stores.storage import Storage
@@ -132,7 +132,10 @@ class Ledger:
 
     def failed(self, unit: Unit, answer: UnitFailed, actor: str, device: str, place: str = "") -> None:
         """A unit failed in an orderly way. place: where its actor runs."""
-        if unit.video_key in self.tally.failed or self._was_published(unit):
+        if unit.video_key in self.tally.failed:
+            return
+        # Two requests to storage, which are spared where thousands of files are no videos.
+        if not never_published(answer.error_class, answer.stage) and self._was_published(unit):
             return
         record = self._record(unit)
         facts = {"stage": answer.stage, "error_class": answer.error_class, "cause": answer.cause}
@@ -190,7 +193,8 @@ class Ledger:
             if facts["error_class"] == BANK:
                 self._burn_in_again(unit)
             else:
-                self.queue.put_back([unit])
+                # In a pack it could take others with it again.
+                self.queue.put_back([unit], alone=True)
 
     def _burn_in_again(self, segment: Unit) -> None:
         self.queue.block(segment)

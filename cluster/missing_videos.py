@@ -86,14 +86,14 @@ def forget_missing(storage: Storage, rows: Sequence[VideoRow], say: Callable[[st
     for name in there:
         if names[name] not in kept:
             storage.delete(name)
-    is_gone = pc.is_in(plan["video_id"], pa.array(gone, pa.string()))
-    lost = plan.filter(is_gone)
+    lost = plan.filter(_is_of(plan, gone))
     for unit_id, kind in zip(lost["unit_id"].to_pylist(), lost["kind"].to_pylist(), strict=True):
         if kind == BURN_IN:
             delete_bank(storage, unit_id)
     keep_manifest(storage, rows, gone)
-    if gone:
-        publish_plan(storage, plan.filter(pc.invert(is_gone)))
+    now = read_plan_or_refuse(storage) if gone else None  # another run may have added to it meanwhile
+    if now is not None:
+        publish_plan(storage, now.filter(pc.invert(_is_of(now, gone))))
     say(f"{len(gone)} videos without masks that are not in the manifest were taken out of the plan")
     if kept:
         say(f"{len(kept)} more are left in it (such as {min(kept)!r}): their masks are lost, see jobs.verify")
@@ -103,6 +103,10 @@ def forget_missing(storage: Storage, rows: Sequence[VideoRow], say: Callable[[st
 
 def _named(rows: Sequence[VideoRow]) -> set[str]:
     return {row.video_id for row in rows}
+
+
+def _is_of(plan: pa.Table, video_ids: Sequence[str]) -> pa.ChunkedArray:
+    return pc.is_in(plan["video_id"], pa.array(video_ids, pa.string()))
 
 
 def _failed(rows: Sequence[dict] | Exception) -> bool:

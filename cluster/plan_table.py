@@ -7,6 +7,7 @@ import pyarrow as pa
 from cluster.changed_videos import refusal
 from cluster.frames.probe import Probe
 from cluster.plan import Unit, video_units
+from cluster.resume import by_video
 from cluster.stores.source import SourceStat
 from schemas.run_config import RunConfig
 from schemas.urls import public_url
@@ -41,6 +42,10 @@ SCHEMA = pa.schema(
 
 class PlanError(ValueError):
     """A plan that contradicts what is already published, or that this program cannot read."""
+
+
+class PlannedOtherwise(ConnectionError):
+    """Another run works on the same output by another plan: it passes. The message says so."""
 
 
 def plan_table(units: Sequence[Unit]) -> pa.Table:
@@ -86,7 +91,7 @@ def known_probes(earlier: pa.Table | None, settled: Collection[str] = ()) -> dic
     records = earlier.select(["unit_id", "video_key", *PROBE_COLUMNS, "probe_error"]).to_pylist()
     final = {record["video_key"] for record in records if record["unit_id"] in settled}
     return {
-        record["video_key"]: Probe(*(record[name] for name in PROBE_COLUMNS), record["probe_error"])
+        record["video_key"]: _probe(record)
         for record in records
         if record["probe_error"] is None or record["video_key"] in final
     }
@@ -116,8 +121,40 @@ def keep_published(
 
 def _units_again(unit: Unit, record: Mapping[str, object], config: RunConfig) -> list[Unit]:
     source = SourceStat(True, False, record["source_size"], record["source_version"])
-    probe = Probe(*(record[name] for name in PROBE_COLUMNS), record["probe_error"])
-    return video_units(unit.row, source, record["video_key"], probe, config)
+    return video_units(unit.row, source, record["video_key"], _probe(record), config)
+
+
+def _probe(record: Mapping[str, object]) -> Probe:
+    return Probe(*(record[name] for name in PROBE_COLUMNS), record["probe_error"])
+
+
+def keep_planned(units: Sequence[Unit], there: pa.Table, config: RunConfig) -> list[Unit]:
+    """The units as they are where another run has planned the same videos, and may be at work on them: it may have got
+    another answer of the probe, and two ways of splitting a video are two answers for it.
+
+    Raises PlannedOtherwise where it has other prompts or another file for a video.
+    """
+    planned: dict[str, list[dict]] = {}
+    for record in there.to_pylist():
+        planned.setdefault(record["video_id"], []).append(record)
+    kept: list[Unit] = []
+    otherwise = []
+    for video in by_video(units):
+        records = planned.get(video[0].row.video_id, [])
+        ids = {record["unit_id"] for record in records}
+        if records and ids != {unit.unit_id for unit in video}:
+            unit = video[0]
+            video = video_units(unit.row, unit.source, unit.video_key, _probe(records[0]), config, unit.found)
+            if ids != {part.unit_id for part in video}:
+                otherwise.append(unit.row.video_id)
+        kept += video
+    if otherwise:
+        raise PlannedOtherwise(
+            f"{len(otherwise)} video(s) (such as {otherwise[0]!r}) are planned with another file, other prompts or "
+            "another manifest row by a run that works on the same --output, or did while this one planned: run this "
+            "command again once it has ended"
+        )
+    return kept
 
 
 def merge_plans(units: Sequence[Unit], earlier: pa.Table | None, published: set[str]) -> pa.Table:

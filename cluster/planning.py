@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from cluster.config_lock import SettingsRefused
 from cluster.frames.probe import Probe, probe_sources
 from cluster.plan import Unit, is_found, make_plan
-from cluster.plan_table import PlanError, check_version, keep_published, known_probes, merge_plans
+from cluster.plan_table import PlanError, check_version, keep_planned, keep_published, known_probes, merge_plans
 from cluster.source_stats import stat_all
 from cluster.stores.storage import Storage
 from cluster.video_keys import video_keys
@@ -19,6 +19,7 @@ from schemas.urls import public_url
 
 PLAN_NAME = "_run/plan.parquet"
 KEY_COLUMNS = ("video_id", "video_key")
+UNIT_COLUMNS = ("video_id", "unit_id")
 PROBED_AT_A_TIME = 2000
 
 
@@ -33,23 +34,35 @@ def plan_run(
     given_up: Collection[str] = (),
     known: Mapping[str, Probe] | None = None,
     look_again: bool = True,
+    met: Callable[[], bool] = lambda: False,
 ) -> list[Unit]:
     """The units of all rows, written down as the run's plan. published: unit ids with a shard; given_up: those with a
     failure that is not tried again; known: video_key -> what another output's plan says of the video; look_again: at
     videos that an earlier run could not look into, which is right only while no other driver works by that plan: such a
-    video may then be other units.
+    video may then be other units; met: whether another driver has come meanwhile.
 
-    Raises SettingsRefused, and OSError where nothing at all can be looked up.
+    Where there is another driver, or the plan is not what this run has left there, what it says of a video stands.
+    Raises SettingsRefused; PlannedOtherwise, which passes; and OSError where nothing at all can be looked up.
     """
     earlier = read_plan_or_refuse(storage)
+    left = _planned(earlier)
 
-    def save(table: pa.Table) -> None:
+    def settle(units: list[Unit]) -> list[Unit]:
+        """Writes them down beside what is there by now, and returns them as they then are."""
+        nonlocal left
+        there = read_plan(storage)
+        table = merge_plans(units, there, published)
+        if there is not None and (not look_again or met() or _planned(there) != left):
+            units = keep_planned(units, there, config)
+            table = merge_plans(units, there, published)
         publish_plan(storage, table)
+        left = _planned(table)
+        return units
 
-    rest = {"given_up": given_up, "known": known, "look_again": look_again}
-    units, table = draft(rows, config, options, earlier, published, say, save, **rest)
-    publish_plan(storage, table)
-    return units
+    try:
+        return settle(_units(rows, config, options, earlier, published, say, settle, given_up, known, look_again))
+    except PlanError as error:
+        raise SettingsRefused(str(error)) from error
 
 
 def read_plan_or_refuse(storage: Storage) -> pa.Table | None:
@@ -67,29 +80,45 @@ def draft(
     earlier: pa.Table | None,
     published: set[str],
     say: Callable[[str], None],
-    save: Callable[[pa.Table], None] | None = None,
     *,
     given_up: Collection[str] = (),
-    known: Mapping[str, Probe] | None = None,
-    look_again: bool = True,
 ) -> tuple[list[Unit], pa.Table]:
-    """(units of all rows, the table that holds them and those of the earlier plan). Writes nothing itself; save,
-    where given, gets the table so far now and then. The rest is as `plan_run` has it.
+    """(units of all rows, the table that holds them and those of the earlier plan). Writes nothing. The rest is as
+    `plan_run` has it.
 
     Raises SettingsRefused, and OSError where nothing at all can be looked up.
     """
     try:
-        keep = None if save is None else lambda units: save(merge_plans(units, earlier, published))
-        settled = {*published, *given_up}
-        if earlier is not None and not look_again:
-            settled |= set(earlier["unit_id"].to_pylist())
-        probes = dict(known or {}) | known_probes(earlier, settled)
-        before = {} if earlier is None else dict(zip(*(earlier[name].to_pylist() for name in KEY_COLUMNS), strict=True))
-        units = look_up(rows, config, options, probes, say, keep, before)
-        units = keep_published(units, earlier, published, config)
+        units = _units(rows, config, options, earlier, published, say, given_up=given_up)
         return units, merge_plans(units, earlier, published)
     except PlanError as error:
         raise SettingsRefused(str(error)) from error
+
+
+def _units(
+    rows: Sequence[VideoRow],
+    config: RunConfig,
+    options: Mapping,
+    earlier: pa.Table | None,
+    published: set[str],
+    say: Callable[[str], None],
+    save: Callable[[list[Unit]], object] | None = None,
+    given_up: Collection[str] = (),
+    known: Mapping[str, Probe] | None = None,
+    look_again: bool = True,
+) -> list[Unit]:
+    settled = {*published, *given_up}
+    if earlier is not None and not look_again:
+        settled |= set(earlier["unit_id"].to_pylist())
+    probes = dict(known or {}) | known_probes(earlier, settled)
+    before = {} if earlier is None else dict(zip(*(earlier[name].to_pylist() for name in KEY_COLUMNS), strict=True))
+    units = look_up(rows, config, options, probes, say, save, before)
+    return keep_published(units, earlier, published, config)
+
+
+def _planned(table: pa.Table | None) -> set[tuple[str, str]]:
+    """(video id, unit id) of all that a plan holds."""
+    return set() if table is None else set(zip(*(table[name].to_pylist() for name in UNIT_COLUMNS), strict=True))
 
 
 def publish_plan(storage: Storage, table: pa.Table) -> None:
@@ -118,7 +147,7 @@ def look_up(
     options: Mapping,
     known: Mapping[str, Probe],
     say: Callable[[str], None],
-    save: Callable[[list[Unit]], None] | None = None,
+    save: Callable[[list[Unit]], object] | None = None,
     before: Mapping[str, str] | None = None,
 ) -> list[Unit]:
     """Looks at every source and mask, and into the videos that are not known (by video_key). Writes nothing itself.

@@ -19,14 +19,14 @@ class Standing:
     done: int
     failed: int
     total: int
-    units: int
-    all_units: int
-    work: float
-    all_work: float
-    frames: int
-    busy: int
-    waiting_actors: int
-    queued: int
+    units: int = 0
+    all_units: int = 0
+    work: float = 0.0
+    all_work: float = 0.0
+    frames: int = 0
+    busy: int = 0
+    waiting_actors: int = 0
+    queued: int = 0
     draining: bool = False
 
 

@@ -16,7 +16,7 @@ from cluster.stores.storage import Storage
 PROGRESS_NAME = "_run/progress.json"
 EVERY_SECONDS = 10.0
 FRESH_SECONDS = 60.0  # storage and clocks may lag
-AT_WORK = ("running", "draining")  # states; every other one is a last word
+AT_WORK = ("planning", "running", "draining")  # states; every other one is a last word
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -35,7 +35,11 @@ def other_driver(storage: Storage) -> str | None:
 
 
 class ProgressFile:
-    """Publishes the newest standing about every ten seconds from a thread of its own: slow storage delays no unit."""
+    """Publishes the newest standing about every ten seconds from a thread of its own: slow storage delays no unit.
+
+    Used with `with`: from its beginning on it says that the run is planning, which may take hours, until a standing is
+    shown; where it is left without a last word, that the run has stopped.
+    """
 
     def __init__(self, storage: Storage, every: float = EVERY_SECONDS) -> None:
         self._storage, self._every = storage, every
@@ -45,14 +49,38 @@ class ProgressFile:
         self._due = threading.Event()
         self._over = False
         self._next = 0.0
+        self._other: tuple[str, float] | None = None  # another driver, and when it was last seen at work
         self._thread = threading.Thread(target=self._publish_newest, name="progress-file", daemon=True)
+
+    def __enter__(self) -> "ProgressFile":
+        self._publish_planning()  # before the plan is read, so that of two runs one sees the other
         self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._over:
+            self._end(self._said("stopped"))
+
+    def other(self) -> str | None:
+        """Another driver that is at work on this output, as `other_driver` names it; also where this run's own word has
+        taken the place of its."""
+        if not self.met():
+            return None
+        name, seen = self._other
+        return name if time.monotonic() - seen < FRESH_SECONDS else None
+
+    def met(self) -> bool:
+        """Whether another driver was seen at work on this output, now or earlier while this run planned."""
+        found = other_driver(self._storage)
+        if found is not None:
+            self._other = found, time.monotonic()
+        return self._other is not None
 
     def show(self, standing: Standing, tally: Tally) -> None:
         """Notes where the run is; cheap when nothing is due."""
         now = time.monotonic()
         if self._first_work is None:
-            self._first_work = standing.work
+            self._first_work, self._started = standing.work, now
         if now >= self._next:
             self._next = now + self._every
             self._newest = self._record(standing, tally, "draining" if standing.draining else "running")
@@ -60,16 +88,21 @@ class ProgressFile:
 
     def close(self, standing: Standing, tally: Tally, state: str) -> None:
         """The last word; waits a moment for it to be written."""
-        self._newest, self._over = self._record(standing, tally, state), True
+        self._end(self._record(standing, tally, state))
+
+    def _end(self, record: dict) -> None:
+        self._newest, self._over = record, True
         self._due.set()
         self._thread.join(timeout=self._every)
+
+    def _said(self, state: str) -> dict:
+        now = time.strftime(TIME_FORMAT, time.gmtime())
+        return {"time": now, "state": state, "host": platform.node(), "pid": os.getpid()}
 
     def _record(self, standing: Standing, tally: Tally, state: str) -> dict:
         seconds = time.monotonic() - self._started
         left = seconds_left(standing, seconds, self._first_work or 0.0)
-        return {
-            "time": time.strftime(TIME_FORMAT, time.gmtime()),
-            "state": state,
+        return self._said(state) | {
             "videos_done": standing.done,
             "videos_failed": standing.failed,
             "videos_total": standing.total,
@@ -84,18 +117,26 @@ class ProgressFile:
             "actors_busy": standing.busy,
             "actors_starting": standing.waiting_actors,
             "failures_by_class": dict(Counter(kind for kind, _ in tally.failed.values())),
-            "host": platform.node(),
-            "pid": os.getpid(),
         }
 
     def _publish_newest(self) -> None:
         while True:
-            self._due.wait()
+            self._due.wait(self._every if self._newest is None else None)
             self._due.clear()
             record, over = self._newest, self._over
-            try:
-                self._storage.publish(PROGRESS_NAME, json.dumps(record, indent=2).encode())
-            except OSError:
-                pass  # the work itself will find out and say so
+            if record is None:
+                self._publish_planning()
+            else:
+                self._publish(record)
             if over:
                 return
+
+    def _publish_planning(self) -> None:
+        self.met()  # before its word is replaced
+        self._publish(self._said("planning"))
+
+    def _publish(self, record: dict) -> None:
+        try:
+            self._storage.publish(PROGRESS_NAME, json.dumps(record, indent=2).encode())
+        except OSError:
+            pass  # the work itself will find out and say so

@@ -36,24 +36,37 @@ class ClusterAway(ClusterRefused, ConnectionError):
 
 def choose_address(asked: str | None) -> str:
     """The address for ray.init: as asked; RAY_ADDRESS (set inside `ray job submit`); a live cluster on this machine
-    (as under `ray submit`); otherwise `local`, a cluster of our own, unless `auto` was asked for: that joins or fails.
+    (as under `ray submit`); otherwise `local`, a cluster of our own, unless either of them is `auto`: that joins or
+    fails.
 
     Ray's own default reads the same file, but takes the address of a cluster that has stopped, and then hangs.
     Raises ClusterRefused for `auto` where there is no cluster.
     """
-    if asked and asked != "auto":
-        return asked
-    if os.environ.get("RAY_ADDRESS"):
-        return os.environ["RAY_ADDRESS"]
+    named = _named_address(asked)
+    if named and named != "auto":
+        return named
     found = _live_cluster_here()
     if found:
         return found
-    if asked == "auto":
+    if named == "auto":
         raise ClusterRefused(
-            "--address auto: no Ray cluster runs on this machine. Start one with `ray start --head`, give "
-            "--address HOST:6379, or leave --address out for a cluster of this run's own"
+            f"{'--address ' if asked else 'RAY_ADDRESS='}auto: no Ray cluster runs on this machine. Start one with "
+            "`ray start --head`, give --address HOST:6379, or --address local for a cluster of this run's own"
         )
     return "local"
+
+
+def check_address(asked: str | None) -> None:
+    """What can be said of the address without a network. Raises ClusterRefused."""
+    named = _named_address(asked)
+    if named and named not in ("auto", "local"):
+        _host_and_port(named)
+
+
+def _named_address(asked: str | None) -> str | None:
+    """What was asked for; RAY_ADDRESS where that is nothing, or `auto`, which says less."""
+    around = os.environ.get("RAY_ADDRESS")
+    return around or asked if asked in (None, "", "auto") else asked
 
 
 def connect(address: str | None, cpus: int, say: Callable[[str], None] = _to_stderr) -> str:
@@ -125,8 +138,8 @@ def refusal(address: str, error: BaseException) -> str:
     return f"the Ray cluster at {address} cannot be joined: {first}"
 
 
-def _check_answers(address: str) -> None:
-    """ray.init would wait minutes for a head that is not there, and means other things by other kinds of address."""
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Raises ClusterRefused where ray.init would mean something else by the address."""
     scheme, separator, _ = address.partition("://")
     if separator:
         what = "Ray Client's, which long jobs do not survive" if scheme == "ray" else "the dashboard's"
@@ -135,10 +148,16 @@ def _check_answers(address: str) -> None:
             "on a node of the cluster --address auto"
         )
     host, _, port = address.rpartition(":")
-    if not (host and port.isdigit()):
-        raise ClusterRefused(f"--address {address} is none of HOST:PORT, auto, local")
+    if not (host and port.isdecimal()):
+        raise ClusterRefused(f"{address} (--address or RAY_ADDRESS) is none of HOST:PORT, auto, local")
+    return host.strip("[]"), int(port)
+
+
+def _check_answers(address: str) -> None:
+    """ray.init would wait minutes for a head that is not there."""
+    place = _host_and_port(address)
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        socket.create_connection(place, ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise ClusterAway(
             f"no Ray cluster answers at {address} ({error}): is its head up, and is 6379 (or what `ray start --port` "

@@ -18,14 +18,15 @@ from cluster.detector_weights import DetectorWeights
 from cluster.driver import Driver, DriverSettings
 from cluster.exit_codes import ExitCode
 from cluster.finalise import delete_bank, finalise_failed, finalise_video, row_name
+from cluster.frames.probe import Probe
 from cluster.kept_manifest import keep_manifest
 from cluster.ledger import Ledger, Tally, first_line
 from cluster.metrics import RunMetrics
 from cluster.missing_videos import forget_missing, say_missing
 from cluster.planning import plan_run
 from cluster.progress import Progress, Standing
-from cluster.progress_file import ProgressFile, other_driver
-from cluster.ray_session import connect
+from cluster.progress_file import ProgressFile
+from cluster.ray_session import check_address, connect
 from cluster.resume import TABLES, OutputState, Todo, sort_out
 from cluster.reuse import check_source, probes_of, reuse_shards
 from cluster.second_chance import to_retry
@@ -71,13 +72,12 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class _Begun:
-    """A run that has its settings, its place and its work. started: time.monotonic()."""
+    """A run that has its settings and its place. started: time.monotonic()."""
 
     request: RunRequest
     config: RunConfig
     storage: Storage
-    todo: Todo
-    state: OutputState
+    file: ProgressFile
     say: Callable[[str], None]
     started: float
 
@@ -92,26 +92,51 @@ def checkpoint_identity(url: str, options: Mapping) -> tuple[str, str, tuple[str
 def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: Callable[[str], None]) -> int:
     """Plans, resumes and works until all units are terminal. Returns the exit code.
 
-    Raises SettingsRefused; storage errors are OSError that names the URL.
+    Raises SettingsRefused; ClusterRefused for an address that is none; ConnectionError where another run is in the way;
+    storage errors are OSError that names the URL.
     """
     started = time.monotonic()
+    check_address(request.address)  # planning may take hours
     storage = Storage(request.output, request.output_options)
     probe = storage.probe()
     say(probe.message)
-    other = other_driver(storage)
+    file = ProgressFile(storage)
+    other = file.other()
     if other is not None:
         say(f"warning: {other} works on the same --output. No mask is lost or doubled by that, but work is done twice")
     if request.forget_missing:
         _wait_for(other)
-    known = None
+    source = known = None
     if request.reuse:
         source = Storage(request.reuse, request.reuse_options)
         check_source(source, storage, config)  # before anything is written
         known = probes_of(source)
     lock_config(storage, config)
-    state = OutputState.of(name for table in TABLES for name in storage.list(table))
+    with file:  # from here on other runs, jobs.status and --forget-missing see that this one is at work
+        begun = _Begun(request, config, storage, file, say, started)
+        todo, state = _plan(begun, rows, source, known)
+        say(_describe(todo))
+        if todo.work:
+            if not probe.shared:
+                raise OSError(
+                    f"{storage.url} is visible to this process only; actors need storage that all processes see"
+                )
+            outcome = _drive(begun, todo, state)
+        else:
+            outcome = Outcome(ExitCode.FAILED_VIDEOS if todo.failed else ExitCode.DONE, Tally(), 0.0)
+            file.close(Standing(todo.done, todo.failed, todo.total), Tally(), outcome.state)
+    sum_up(storage, outcome, todo, say)
+    return request.failed_videos_exit if outcome.code == ExitCode.FAILED_VIDEOS else int(outcome.code)
+
+
+def _plan(
+    begun: _Begun, rows: Sequence[VideoRow], source: Storage | None, known: Mapping[str, Probe] | None
+) -> tuple[Todo, OutputState]:
+    """What is to be done and what is there, once the plan is written and what needs no actor is done. source: of
+    --reuse; known: what its plan says of videos."""
+    request, config, storage, say = begun.request, begun.config, begun.storage, begun.say
+    state = _published(storage)
     retry = to_retry(storage, state, request.retry_failed, say)
-    given_up = state.failed.keys() - retry.keys()
     units = plan_run(
         storage,
         rows,
@@ -119,30 +144,28 @@ def run(request: RunRequest, config: RunConfig, rows: Sequence[VideoRow], say: C
         request.input_options,
         set(state.published),
         say,
-        given_up=given_up,
+        given_up=state.failed.keys() - retry.keys(),
         known=known,
-        look_again=other is None,
+        look_again=not begun.file.met(),
+        met=begun.file.met,
     )
     if request.forget_missing:
-        _wait_for(other_driver(storage))  # planning may have taken hours
+        _wait_for(begun.file.other())  # planning may have taken hours
         forget_missing(storage, rows, say)
     else:
         keep_manifest(storage, rows)
         say_missing(storage, rows, state.published, say)
-    if request.reuse:
+    if source is not None:
         found = reuse_shards(source, storage, units, config, state.published, say)
         say("\n".join((*found.notes, f"took over {found.shards} shard(s) of {found.videos} whole video(s)")))
-        state = OutputState.of(name for table in TABLES for name in storage.list(table))
+        state = _published(storage)
     todo = sort_out(units, state, retry)
     _catch_up(storage, todo, state, config, say)
-    say(_describe(todo))
-    outcome = Outcome(ExitCode.FAILED_VIDEOS if todo.failed else ExitCode.DONE, Tally(), 0.0)
-    if todo.work:
-        if not probe.shared:
-            raise OSError(f"{storage.url} is visible to this process only; actors need storage that all processes see")
-        outcome = _drive(_Begun(request, config, storage, todo, state, say, started))
-    sum_up(storage, outcome, todo, say)
-    return request.failed_videos_exit if outcome.code == ExitCode.FAILED_VIDEOS else int(outcome.code)
+    return todo, state
+
+
+def _published(storage: Storage) -> OutputState:
+    return OutputState.of(name for table in TABLES for name in storage.list(table))
 
 
 def _wait_for(other: str | None) -> None:
@@ -162,7 +185,10 @@ def _catch_up(storage: Storage, todo: Todo, state: OutputState, config: RunConfi
         except OSError as error:
             say(f"{video[0].row.video_id}: its rows cannot be written: {first_line(error)}")
     for unit_id in todo.finalise_failed:
-        finalise_failed(storage, unit_id, state.failed[unit_id], config)
+        try:
+            finalise_failed(storage, unit_id, state.failed[unit_id], config)
+        except OSError as error:
+            say(f"a failed video's row cannot be written: {first_line(error)}")
     for unit_id in todo.leftover_banks:
         delete_bank(storage, unit_id)
 
@@ -173,13 +199,12 @@ def has_good_row(storage: Storage, video_id: str, state: OutputState) -> bool:
     if not state.rows.issuperset(names):
         return False
     try:
-        row = read_table(storage.read(names[0]), ["status"])
-    except pa.ArrowException:
+        return read_table(storage.read(names[0]), ["status"])["status"][0].as_py() != "failed"
+    except (pa.ArrowException, IndexError):
         return False
-    return row["status"][0].as_py() != "failed"
 
 
-def _drive(begun: _Begun) -> Outcome:
+def _drive(begun: _Begun, todo: Todo, state: OutputState) -> Outcome:
     request, say = begun.request, begun.say
     address = connect(request.address, (request.actors or 1) * (request.threads or 1))
     try:
@@ -216,16 +241,16 @@ def _drive(begun: _Begun) -> Outcome:
             began=begun.started,
             deadline=Deadline(stall_seconds=request.stall_seconds),
         )
-        return _watched(begun, crew, settings)
+        return _watched(begun, todo, state, crew, settings)
     finally:
         ray.shutdown()
 
 
-def _watched(begun: _Begun, crew: Crew, settings: DriverSettings) -> Outcome:
+def _watched(begun: _Begun, todo: Todo, state: OutputState, crew: Crew, settings: DriverSettings) -> Outcome:
     """The driver at work, seen on the terminal, on storage and in Ray's metrics."""
-    todo, forgive = begun.todo, begun.request.retry_failed is not None
-    records = {unit.unit_id: begun.state.record(unit.unit_id, forgive) for unit in todo.work}
-    progress, file, metrics = Progress(), ProgressFile(begun.storage), RunMetrics()
+    forgive = begun.request.retry_failed is not None
+    records = {unit.unit_id: state.record(unit.unit_id, forgive) for unit in todo.work}
+    progress, file, metrics = Progress(), begun.file, RunMetrics()
     ledger = Ledger(todo.work, todo.videos, records, begun.storage, begun.config, progress.note)
     most = 0
     predicted = None

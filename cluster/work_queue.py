@@ -2,8 +2,8 @@
 
 Most costly first, which keeps the end of a run short. A long video's burn-in counts with all that it unlocks; its
 segments wait until its bank is there. An actor goes on with the video that it has open. Units too small to be worth a
-call of their own are packed; one that was in a pack when its actor died runs alone from then on, so that the next
-death can be blamed on one unit.
+call of their own are packed; one that has cost an attempt, or was in a pack when its actor died, runs alone from
+then on, so that the next death can be blamed on one unit.
 """
 
 import heapq
@@ -33,7 +33,7 @@ class WorkQueue:
         self._heap: list[tuple[float, int, Unit]] = []
         self._waiting: dict[str, Unit] = {}  # unit id -> unit that can be taken
         self._blocked: dict[str, list[Unit]] = {}  # video key -> segments without a bank
-        self._segments: dict[str, list[Unit]] = {}  # video key -> segments that can be taken, last first
+        self._of_video: dict[str, list[Unit]] = {}  # video key -> its units that can be taken
         self._alone: set[str] = set()
         unlocks = {unit.video_key: 0.0 for unit in units if unit.kind == BURN_IN}
         for unit in units:
@@ -86,10 +86,9 @@ class WorkQueue:
 
     def lock(self, burn_in: Unit) -> None:
         """The video's bank is lost: its segments wait for a new one."""
-        waiting = [unit for unit in self._waiting.values() if unit.video_key == burn_in.video_key]
+        waiting = self._of_video.pop(burn_in.video_key, [])
         for unit in waiting:
             del self._waiting[unit.unit_id]
-        self._segments.pop(burn_in.video_key, None)
         self._blocked.setdefault(burn_in.video_key, []).extend(waiting)
         self._push(burn_in, math.inf)
 
@@ -100,12 +99,10 @@ class WorkQueue:
 
     def drop(self, video_key: str) -> list[Unit]:
         """Forgets what waits of a video; returns it."""
-        dropped = self._blocked.pop(video_key, [])
-        dropped += [unit for unit in self._waiting.values() if unit.video_key == video_key]
+        dropped = self._blocked.pop(video_key, []) + self._of_video.pop(video_key, [])
         for unit in dropped:
             self._waiting.pop(unit.unit_id, None)
             self.cost -= unit.cost
-        self._segments.pop(video_key, None)
         return dropped
 
     def _packs(self, unit: Unit) -> bool:
@@ -115,8 +112,7 @@ class WorkQueue:
         self._waiting[unit.unit_id] = unit
         self.cost += unit.cost
         heapq.heappush(self._heap, (-priority, next(self._number), unit))
-        if unit.kind == SEGMENT:
-            self._segments.setdefault(unit.video_key, []).append(unit)
+        self._of_video.setdefault(unit.video_key, []).append(unit)
 
     def _peek(self) -> Unit | None:
         # Units that went another way (a segment taken by its video's actor, a dropped video) are still in the heap.
@@ -132,8 +128,7 @@ class WorkQueue:
         return unit
 
     def _next_segment(self, video_key: str | None) -> Unit | None:
-        candidates = self._segments.get(video_key, []) if video_key else []
-        candidates = [unit for unit in candidates if self._waiting.get(unit.unit_id) is unit]
+        candidates = [unit for unit in self._of_video.get(video_key, []) if unit.kind == SEGMENT]
         if not candidates:
             return None
         unit = min(candidates, key=lambda unit: unit.first)
@@ -143,6 +138,6 @@ class WorkQueue:
     def _remove(self, unit: Unit) -> None:
         del self._waiting[unit.unit_id]
         self.cost -= unit.cost
-        if unit.kind == SEGMENT:
-            kept = [other for other in self._segments.get(unit.video_key, []) if other is not unit]
-            self._segments[unit.video_key] = kept
+        kept = [other for other in self._of_video.pop(unit.video_key) if other is not unit]
+        if kept:
+            self._of_video[unit.video_key] = kept

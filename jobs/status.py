@@ -3,7 +3,7 @@
     python -m jobs.status s3://bucket/masks
     python -m jobs.status s3://bucket/masks --watch 30
 
-States: running and draining (its driver wrote less than a minute ago), stopped (its driver is gone: the same
+States: planning, running and draining (its driver wrote less than a minute ago), stopped (its driver is gone: the same
 jobs.annotate command continues), done (every video is done or failed), waiting (nothing is published yet), or what the
 run wrote when it ended, such as interrupted or terminated (after draining) or circuit_breaker. Videos that were taken
 out of the manifest count until jobs.annotate --forget-missing takes them out of the plan.

@@ -45,8 +45,9 @@ class FailureKind:
 class Status:
     """One look at a run. Counts are None where the plan is missing.
 
-    state: running, draining, drained, done, stopped (its driver is gone), waiting (nothing is published yet), or what
-    the run itself wrote last. units: kind -> (done, planned). last_progress: when the driver last wrote, UTC; age in s.
+    state: planning, running, draining, drained, done, stopped (its driver is gone), waiting (nothing is published yet),
+    or what the run itself wrote last. units: kind -> (done, planned). last_progress: when the driver last wrote, UTC;
+    age in s.
     """
 
     url: str

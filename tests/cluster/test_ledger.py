@@ -177,6 +177,14 @@ def test_a_strike_is_tried_once_more(tmp_path: Path):
     assert [(row["cause"], row["terminal"]) for row in kept] == [("SIGSEGV", False), ("SIGSEGV", True)]
 
 
+def test_struck_units_run_alone(tmp_path: Path):
+    """One that fills the device's memory would strike the others of a pack once more, which is their end."""
+    ledger, _ = make_ledger(tmp_path, 4)
+    for unit in (take(ledger), take(ledger)):
+        ledger.failed(unit, failed(unit, "device-out-of-memory"), "actor-1", "cuda")
+    assert [len(ledger.queue.take(pack_cost=1000.0)) for _ in range(3)] == [1, 1, 2] and not ledger.tally.failed
+
+
 def split_ledger(folder: Path) -> tuple[Ledger, dict[str, Unit]]:
     ledger, _ = make_ledger(folder, 1)
     whole = take(ledger)
@@ -265,6 +273,17 @@ def test_published_masks_are_done_whatever_breaks_afterwards(tmp_path: Path, mon
         monkeypatch.setattr("cluster.ledger.finalise_video", lambda *_, record=record: record)
         report(unit)
     assert (ledger.tally.mask_rows, ledger.tally.videos) == (10, 2) and not ledger.tally.failed
+
+
+def test_storage_is_not_asked_for_masks_that_nobody_can_have_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """But it is after what may pass, and after what is found late: another attempt may have got through."""
+    ledger, _ = make_ledger(tmp_path, 4)
+    asked: list[str] = []
+    monkeypatch.setattr(Storage, "exists", lambda self, name: asked.append(name))
+    for kind, stage in (("not-a-video", "probe"), ("prompt", "prompts"), ("storage", "fetch"), ("decode", "final")):
+        unit = take(ledger)
+        ledger.failed(unit, replace(failed(unit, kind), stage=stage), "actor-1", "cpu")
+    assert asked == [shard_name(f"{number:032x}") for number in (2, 3)] and len(ledger.tally.failed) == 3
 
 
 def test_first_line_hides_credentials():

@@ -6,20 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_output import CONFIG, VIDEOS, MadeVideo, write_failure, write_output, write_progress, write_shard
+from made_output import CONFIG, VIDEOS, MadeVideo, write_failure, write_output, write_plan, write_progress, write_shard
 from made_runs import run_here
 from made_videos import write_video
 
 from cluster.inspect.compaction import compact
 from cluster.inspect.status_report import read_status
 from cluster.inspect.verification import verify
-from cluster.kept_manifest import keep_manifest, kept_rows
+from cluster.kept_manifest import MANIFEST_NAME, keep_manifest, kept_rows
 from cluster.missing_videos import Missing, describe, forget_missing, missing_videos
 from cluster.planning import plan_run, read_plan
 from cluster.progress_file import PROGRESS_NAME, TIME_FORMAT
 from cluster.run import RunRequest, run
 from cluster.stand_in import StandInSegmenters
-from cluster.stores.storage import Storage
+from cluster.stores.storage import Published, Storage
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 
@@ -123,6 +123,21 @@ def test_the_same_command_ends_what_a_crash_left(tmp_path: Path):
         forget_missing(storage, rows_of(*VIDEOS), print)
         assert verify(storage).code == 0 and files(folder, "masks") == masks
         assert not storage.list("_run/banks") and len(kept_rows(storage)) == 3
+
+
+def test_what_another_run_plans_meanwhile_is_not_forgotten(tmp_path: Path):
+    class Busy(Storage):
+        """Another run extends the plan while this one keeps its manifest."""
+
+        def publish(self, name: str, data: bytes | Path) -> Published:
+            if name == MANIFEST_NAME:
+                write_plan(self, (*VIDEOS, BAD, LATE, MadeVideo("new")))
+            return super().publish(name, data)
+
+    make(tmp_path)
+    forget_missing(Busy(str(tmp_path)), rows_of(*VIDEOS), print)
+    left = set(read_plan(Storage(str(tmp_path)))["video_id"].to_pylist())
+    assert left == {video.video_id for video in VIDEOS} | {"new"}
 
 
 @pytest.fixture

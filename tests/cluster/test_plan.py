@@ -6,7 +6,15 @@ import pytest
 
 from cluster.frames.probe import Probe
 from cluster.plan import BURN_IN, SEGMENT, UNIT_SEGMENTS, WHOLE, make_plan, video_key
-from cluster.plan_table import PlanError, keep_published, known_probes, merge_plans, plan_table
+from cluster.plan_table import (
+    PlanError,
+    PlannedOtherwise,
+    keep_planned,
+    keep_published,
+    known_probes,
+    merge_plans,
+    plan_table,
+)
 from cluster.stores.source import SourceStat
 from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
@@ -142,6 +150,22 @@ def test_a_split_video_stays_done_when_its_source_is_gone():
     now = make_plan([ROW], stats, stats, CONFIG)
     assert keep_published(now, first, shards, CONFIG) == [replace(unit, row=ROW) for unit in units]
     assert keep_published(now, first, shards - {units[3].unit_id}, CONFIG) == now
+
+
+def test_another_runs_plan_stands():
+    """It may be at work by it: two ways of splitting a video would be two answers."""
+    other = replace(ROW, video_id="b")
+    stats = {ROW.video: STAT, "m.png": STAT}
+    both = make_plan([ROW, other], stats, stats, CONFIG, {"a": probe(100 * CONFIG.segment_frames)})
+    whole, whole_b = planned(None), planned(None, row=other)
+    assert [unit.kind for unit in whole] == [WHOLE] and len(both) == 22
+    assert keep_planned(both, plan_table([*whole_b, *whole]), CONFIG) == [*whole, *both[21:]]
+    kept = keep_planned([*whole, *whole_b], plan_table(both), CONFIG)
+    assert [unit.unit_id for unit in kept] == [unit.unit_id for unit in both]
+    assert keep_planned(both, plan_table([]), CONFIG) == both
+    changed = planned(None, row=replace(ROW, end=5))
+    with pytest.raises(PlannedOtherwise, match=r"1 video\(s\) \(such as 'a'\) are planned with another file"):
+        keep_planned([*changed, *whole_b], plan_table(both), CONFIG)
 
 
 def test_several_scales_and_mirrored_views_cost_more():

@@ -1,5 +1,6 @@
 """Making and keeping a plan: what was found out is not lost."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from made_videos import write_video
 
 from cluster import planning
 from cluster.frames.probe import Probe
-from cluster.plan_table import PlanError
+from cluster.plan_table import PlanError, PlannedOtherwise
 from cluster.planning import plan_run, read_plan
 from cluster.stores.storage import Storage
 from schemas.manifest import VideoRow
@@ -112,6 +113,76 @@ def test_of_two_videos_in_one_file_the_published_one_stays_what_it_was(tmp_path:
     units = plan_run(storage, rows, CONFIG, {}, {before[row.video_id].unit_id}, print)
     assert [unit for unit in units if unit.row.video_id == row.video_id] == [before[row.video_id]]
     assert len([unit for unit in units if unit.row.video_id == "other"]) == 11
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, *happens: Callable[[], object], frames: int = 5) -> None:
+    """The nth time that videos are looked into, what happens is the nth of these."""
+    events = iter(happens)
+
+    def probe(urls: list[str], *_: object, **__: object) -> dict[str, Probe]:
+        next(events, lambda: None)()
+        return {url: Probe(frames, 64, 48, 25.0, frames / 25, "h264", None) for url in urls}
+
+    monkeypatch.setattr(planning, "probe_sources", probe)
+
+
+def unit_ids(storage: Storage) -> set[str]:
+    return set(read_plan(storage)["unit_id"].to_pylist())
+
+
+def test_what_another_run_plans_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also when it plans while parts of this one's plan are written down already."""
+    rows, storage = rows_of(tmp_path, 6), Storage(str(tmp_path / "out"))
+    monkeypatch.setattr(planning, "PROBED_AT_A_TIME", 2)
+
+    def other(row: VideoRow) -> Callable[[], object]:
+        return lambda: plan_run(storage, [row], CONFIG, {}, set(), print)
+
+    meanwhile(monkeypatch, other(rows[4]), lambda: None, other(rows[5]))
+    units = plan_run(storage, rows[:4], CONFIG, {}, set(), print)
+    assert len(units) == 4 and sorted(read_plan(storage)["video_id"].to_pylist()) == [f"v{n}" for n in range(6)]
+
+
+@pytest.mark.parametrize("long_for_us", [True, False])
+def test_of_two_plans_for_one_video_the_first_that_was_written_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_for_us: bool
+):
+    """One run takes the video for a long one, which is split, the other does not."""
+    rows, storage = rows_of(tmp_path, 1), Storage(str(tmp_path / "out"))
+    ours, theirs = (5, 100 * CONFIG.segment_frames)[:: -1 if long_for_us else 1]
+
+    def other() -> None:
+        meanwhile(monkeypatch, frames=theirs)
+        plan_run(storage, rows, CONFIG, {}, set(), print)
+
+    meanwhile(monkeypatch, other, frames=ours)
+    units = plan_run(storage, rows, CONFIG, {}, set(), print)
+    assert len(units) == (1 if long_for_us else 21) and {unit.unit_id for unit in units} == unit_ids(storage)
+
+
+def test_a_plan_by_which_another_run_works_is_not_split_anew(tmp_path: Path, blip: Blip):
+    """It came after this one, and wrote what was there already: only its word in the progress file shows it."""
+    rows, storage = rows_of(tmp_path, 1), Storage(str(tmp_path / "out"))
+    whole = plan_run(storage, rows, CONFIG, {}, set(), print)
+    blip.broken = False
+    assert plan_run(storage, rows, CONFIG, {}, set(), print, met=lambda: True) == whole
+    assert unit_ids(storage) == {unit.unit_id for unit in whole}
+    assert len(plan_run(storage, rows, CONFIG, {}, set(), print)) == 21
+
+
+def test_two_runs_with_other_prompts_for_one_video_do_not_both_work_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (row,), storage = rows_of(tmp_path, 1), Storage(str(tmp_path / "out"))
+    other = replace(row, prompts=(Prompt(frame=0, object_id=7, box=(0, 0, 5, 5)),))
+    meanwhile(monkeypatch, lambda: plan_run(storage, [other], CONFIG, {}, set(), print))
+    with pytest.raises(PlannedOtherwise, match="once it has ended"):
+        plan_run(storage, [row], CONFIG, {}, set(), print)
+    there = unit_ids(storage)
+    with pytest.raises(PlannedOtherwise):
+        plan_run(storage, [row], CONFIG, {}, set(), print, look_again=False)
+    assert unit_ids(storage) == there
+    assert unit_ids(storage) != {unit.unit_id for unit in plan_run(storage, [row], CONFIG, {}, set(), print)}
 
 
 def test_a_damaged_plan_says_what_to_do(tmp_path: Path):

@@ -5,7 +5,9 @@ import time
 
 import pytest
 
-from cluster.progress_file import PROGRESS_NAME, TIME_FORMAT, other_driver
+from cluster.ledger import Tally
+from cluster.progress import Standing
+from cluster.progress_file import PROGRESS_NAME, TIME_FORMAT, ProgressFile, other_driver
 from cluster.stores.storage import Storage
 
 
@@ -48,3 +50,50 @@ def test_one_that_has_ended_or_is_this_one_is_none(storage, changes):
 def test_what_cannot_be_read_is_none(storage):
     storage.publish(PROGRESS_NAME, b"[")
     assert other_driver(storage) is None
+
+
+def told(storage: Storage) -> dict:
+    return json.loads(storage.read(PROGRESS_NAME))
+
+
+def wait_until_told(storage: Storage, **facts: object) -> None:
+    deadline = time.monotonic() + 60
+    while not facts.items() <= told(storage).items():
+        assert time.monotonic() < deadline, told(storage)
+        time.sleep(0.01)
+
+
+def test_it_says_that_it_plans_again_and_again_until_there_is_more_to_say(storage):
+    with ProgressFile(storage, every=0.02) as file:
+        assert told(storage)["state"] == "planning"
+        write(storage, age=0.0, state="running")
+        wait_until_told(storage, state="planning", pid=os.getpid())
+        file.show(Standing(1, 0, 5, all_work=1.0), Tally())
+        wait_until_told(storage, state="running", videos_done=1)
+        file.close(Standing(5, 0, 5), Tally(), "done")
+    assert told(storage)["state"] == "done"
+
+
+def test_a_run_that_ends_while_it_plans_says_so(storage):
+    with pytest.raises(KeyboardInterrupt), ProgressFile(storage):
+        raise KeyboardInterrupt
+    assert told(storage)["state"] == "stopped"
+
+
+def test_another_driver_is_remembered_when_its_word_is_replaced(storage, monkeypatch):
+    with ProgressFile(storage, every=0.02) as file:
+        assert not file.met() and file.other() is None
+        write(storage, age=0.0)
+        wait_until_told(storage, state="planning", pid=os.getpid())
+        assert other_driver(storage) is None
+        assert file.met() and file.other() == "process 1 on elsewhere"
+        monkeypatch.setattr("cluster.progress_file.FRESH_SECONDS", 0.0)  # as if that had been long ago
+        assert file.met() and file.other() is None
+
+
+def test_the_pace_is_that_of_the_work_not_of_the_planning(storage):
+    with ProgressFile(storage) as file:
+        time.sleep(1.0)
+        file.show(Standing(0, 0, 5, all_work=10.0), Tally())
+        file.close(Standing(5, 0, 5, work=10.0, all_work=10.0, frames=500), Tally(), "done")
+    assert told(storage)["seconds"] < 1.0

@@ -1,5 +1,6 @@
 """Joining real clusters: token authentication, other versions, no cluster there. Each try is a process of its own."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from made_cluster import Head, free_port, plain_environment, ray_head
 
-from cluster.ray_session import ClusterRefused, choose_address, refusal
+from cluster.ray_session import ClusterRefused, check_address, choose_address, refusal
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOKEN = "0123456789abcdef" * 2
@@ -98,9 +99,31 @@ def test_the_address_is_asked_for_noted_or_our_own(monkeypatch: pytest.MonkeyPat
         assert choose_address(None) == "local"
         with pytest.raises(ClusterRefused, match="--address auto"):
             choose_address("auto")
+        with monkeypatch.context() as patch, pytest.raises(ClusterRefused, match="RAY_ADDRESS=auto: no Ray cluster"):
+            patch.setenv("RAY_ADDRESS", "auto")
+            choose_address(None)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        note.write_text(f"127.0.0.1:{server.getsockname()[1]}")
+        assert choose_address(None) == choose_address("auto") == note.read_text()
+        assert choose_address("head:6379") == "head:6379"
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert choose_address(None) == choose_address("auto") == "10.0.0.1:6379"
     assert choose_address("local") == "local"
+
+
+@pytest.mark.parametrize("address", ["head-node", "head:", ":6379", "head:six", "http://head:8265", "ray://head:10001"])
+def test_the_form_of_an_address_is_checked_without_a_network(address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ClusterRefused):
+        check_address(address)
+    for good in (None, "auto", "local", "head.invalid:6379", "[::1]:6379"):
+        check_address(good)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    check_address("local")
+    for asked in (None, "auto"):
+        with pytest.raises(ClusterRefused):
+            check_address(asked)
 
 
 def test_any_other_refusal_is_one_line():

@@ -1,5 +1,7 @@
 """Order, packing, sticking with a video, blocking on a bank: decided without Ray, clock or storage."""
 
+from dataclasses import replace
+
 import pytest
 from made_units import split, whole
 
@@ -68,6 +70,26 @@ def test_dropping_a_video_leaves_no_trace():
     queue.take()
     queue.drop(burn_in.video_key)
     assert drain(queue) == [] and drain(queue, open_video=burn_in.video_key) == [] and len(queue) == 0
+
+
+class CountedKey(str):
+    """A video's key that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        CountedKey.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_what_it_costs_to_drop_a_video_does_not_depend_on_how_many_wait():
+    units = [replace(unit, video_key=CountedKey(unit.video_key)) for unit in (whole(n, 1.0) for n in range(1000))]
+    queue = WorkQueue(units)
+    CountedKey.compared = 0
+    for unit in units:
+        assert queue.drop(str(unit.video_key)) == [unit]
+    assert len(queue) == 0 and CountedKey.compared < 10 * len(units)
 
 
 def test_a_lost_bank_blocks_the_segments_again():

@@ -19,6 +19,7 @@ from made_output import (
     write_video,
 )
 
+from cluster.progress_file import ProgressFile
 from cluster.stores.storage import Storage
 from jobs.status import main
 
@@ -50,6 +51,18 @@ def test_a_running_run(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main([str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "2 of 3 done, 0 failed, 1 left" in text and "12.5 frames/s, 3 actors busy, 1 starting, 1:30 left" in text
+
+
+def test_a_run_that_plans(tmp_path: Path, capsys: pytest.CaptureFixture):
+    storage = write_output(tmp_path)
+    storage.delete("_run/plan.parquet")
+    with ProgressFile(storage):
+        found = status(tmp_path, capsys)
+        assert (found["state"], found["videos"], found["seconds_left"]) == ("planning", None, None)
+        assert main([str(tmp_path)]) == 0 and "time left not known yet" in capsys.readouterr().out
+    assert status(tmp_path, capsys)["state"] == "stopped"
+    write_progress(storage, "planning", age_seconds=300)
+    assert status(tmp_path, capsys)["state"] == "stopped"
 
 
 def test_a_run_whose_driver_was_killed(tmp_path: Path, capsys: pytest.CaptureFixture):
