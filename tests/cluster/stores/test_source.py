@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import io
 import os
 import threading
 
@@ -101,28 +102,26 @@ def test_a_copy_that_breaks_off_is_tried_again_and_never_taken_for_the_file(tmp_
 
     url = "memory://breaking"
     fsspec.filesystem("memory").pipe_file("/breaking/a.mp4", b"x" * 1000)
-    true_get, calls = MemoryFileSystem.get_file, []
+    true_open, calls = MemoryFileSystem._open, []
 
-    def breaking(self, path, target, **kwargs):
-        calls.append(target)
-        with open(target, "wb") as file:
-            file.write(b"x" * 400)
-        if len(calls) == 1:
-            raise ConnectionResetError("reset by peer")
-        if len(calls) == 3:
-            true_get(self, path, target, **kwargs)
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell():
+                raise ConnectionResetError("reset by peer")
+            return super().read(400)
 
-    monkeypatch.setattr(MemoryFileSystem, "get_file", breaking)
-    monkeypatch.setattr("cluster.stores.source.time.sleep", lambda seconds: None)
+    def breaking(self, path, **kwargs):
+        calls.append(path)
+        wrong = {1: Broken(b"x" * 1000), 2: io.BytesIO(b"x" * 400)}
+        return wrong.get(len(calls)) or true_open(self, path, **kwargs)
+
+    monkeypatch.setattr(MemoryFileSystem, "_open", breaking)
+    monkeypatch.setattr("cluster.stores.scratch_copy.time.sleep", lambda seconds: None)
     path = fetch_source(f"{url}/a.mp4", tmp_path / "s")
     assert len(calls) == 3 and path.read_bytes() == b"x" * 1000
     assert [p.name for p in (tmp_path / "s").iterdir()] == ["a.mp4"]
 
-    def cut(self, path, target, **kwargs):
-        with open(target, "wb") as file:
-            file.write(b"x" * 400)
-
-    monkeypatch.setattr(MemoryFileSystem, "get_file", cut)
+    monkeypatch.setattr(MemoryFileSystem, "_open", lambda self, path, **kwargs: io.BytesIO(b"x" * 400))
     with pytest.raises(OSError, match="400 bytes arrived of 1000"):
         fetch_source(f"{url}/a.mp4", tmp_path / "t")
     assert list((tmp_path / "t").iterdir()) == []
