@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from cluster.stores.storage_errors import explained
+from cluster.stores.storage_errors import MISSING, answered, explained
 
 # An answer may take as long as it likes, as long as it goes on.
 WEB_CONNECT_SECONDS, WEB_SILENT_SECONDS = 30.0, 120.0
@@ -43,10 +43,25 @@ def is_disk(fs: Any) -> bool:
     return isinstance(fs, LocalFileSystem)
 
 
+def look_up(fs: Any, path: str) -> dict[str, Any]:
+    """The entry (`size`, `type`, ...) of a file or folder. Raises FileNotFoundError only where there is none, otherwise
+    what the storage raises: fsspec's HTTP says "not found" to every answer that it does not like, and to none at all.
+    """
+    try:
+        return fs.info(path)
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        if not is_web(fs) or cause is None or isinstance(cause, FileNotFoundError) or answered(cause) in MISSING:
+            raise
+    if isinstance(cause, (TypeError, ValueError)):  # an option or a URL that cannot be
+        raise OSError(str(cause))
+    raise cause
+
+
 def is_file(fs: Any, path: str) -> bool:
     """Whether there is a file. Unlike fsspec's own `isfile`, a lost connection or missing access is not "no"."""
     try:
-        return fs.info(path)["type"] != "directory"
+        return look_up(fs, path)["type"] != "directory"
     except (FileNotFoundError, NotADirectoryError):
         return False
 

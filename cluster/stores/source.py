@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.frames.image_folder import SUFFIXES as IMAGE_SUFFIXES
-from cluster.stores.remote import connect, entry_name, is_disk, list_folder
+from cluster.stores.remote import connect, entry_name, is_disk, list_folder, look_up
 from cluster.stores.scratch_copy import copy_file
 from cluster.stores.storage_errors import explained
 from cluster.stores.video_folder import list_manifest_rows, list_videos
@@ -57,7 +57,7 @@ def stat_source(url: str, options: Mapping[str, Any] | None = None) -> SourceSta
                         return SourceStat(False, False, None, None)
                     return SourceStat(True, False, found.st_size, str(found.st_mtime_ns))
                 return _folder_stat(fs, path)
-            entry = fs.info(path)
+            entry = look_up(fs, path)
             if entry["type"] == "directory":
                 return _folder_stat(fs, path)
         except (FileNotFoundError, NotADirectoryError):
@@ -81,7 +81,7 @@ def fetch_source(
         return Path(path)
     target = scratch / _safe_name(url)
     with explained(url, "read"):
-        entry = fs.info(path)
+        entry = look_up(fs, path)
         scratch.mkdir(parents=True, exist_ok=True)
         _check_space(scratch, entry.get("size") or 0)
         if entry["type"] != "directory":
