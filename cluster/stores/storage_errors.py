@@ -19,7 +19,11 @@ _CLIENTS = {
     "requests",
     "urllib3",
 }
-_SECRETS = re.compile(r"(?i)((?:secret|token|password|signature|credential|access_?key(?:_?id)?)['\"]?\s*[=:]\s*)\S+")
+# sig (Azure) and delegation (WebHDFS) stand in queries; as parts of words they are none: "design=...".
+_SECRETS = re.compile(
+    r"(?i)((?:secret|token|password|signature|credential|access_?key(?:_?id)?)['\"]?\s*[=:]\s*"
+    r"|\b(?:sig|delegation)=)\S+"
+)
 _LOGIN = re.compile(r"[^\s/@:'\"(]+:[^\s/@'\"]+@")
 # What a web server answers: nothing is there, or is any more; no access; it is asked too often.
 MISSING, REFUSED, TOO_MANY = (404, 410), (401, 403, 407), 429
