@@ -7,16 +7,14 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from made_runs import published
+from made_runs import published, workbench
 from made_videos import numbered_frame, write_video
 from PIL import Image
 
 from cluster.config_lock import SettingsRefused
-from cluster.frames.decoder import Decoder
 from cluster.heartbeat import Heartbeat
 from cluster.plan import Unit
 from cluster.planning import plan_run
-from cluster.stand_in import StandInSegmenters
 from cluster.stores.storage import Storage
 from cluster.unit import UnitDone, UnitFailed, annotate_unit
 from cluster.workbench import Workbench
@@ -44,12 +42,8 @@ def storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def bench(storage: Storage, tmp_path: Path) -> Iterator[Workbench]:
-    segmenters, scratch = StandInSegmenters(), tmp_path / "scratch"
-    scratch.mkdir()
-    segmenters.load(CONFIG, "cpu", 1, scratch, {})
-    bench = Workbench(segmenters, Decoder(), CONFIG, storage, scratch, "actor-0", 64 << 20)
-    yield bench
-    bench.close()
+    with workbench(storage, CONFIG, tmp_path / "scratch") as bench:
+        yield bench
 
 
 @pytest.fixture
