@@ -32,7 +32,11 @@ def web_server(answer: Callable[[Handler], None]) -> http.server.ThreadingHTTPSe
         def log_message(self, *args: object) -> None:
             pass
 
-    return http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    class Quiet(http.server.ThreadingHTTPServer):
+        def handle_error(self, *args: object) -> None:
+            """A client that has gone away is what some tests are about."""
+
+    return Quiet(("127.0.0.1", 0), Answering)
 
 
 class _Control(socketserver.StreamRequestHandler):
