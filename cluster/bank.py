@@ -1,5 +1,6 @@
 """A long video's saved bank on storage: what its segments start from, on whichever actor."""
 
+import hashlib
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -37,15 +38,17 @@ def publish_bank(unit_id: str, video: OpenVideo, bench: Workbench) -> Published:
 def fetch_bank(unit: Unit, video: OpenVideo, bench: Workbench) -> Path:
     """A local copy of the video's bank; makes the open video what it was after its burn-in.
 
-    What is in the bank is checked by who loads it. Raises BankError, OSError.
+    Its bytes are those that were saved; what is in them is checked by who loads it. Raises BankError, OSError.
     """
     bank, facts = bank_names(part_id(unit.video_key, BURN_IN))
     path = video.folder / "bank.safetensors"
     try:
         record = json.loads(bench.storage.read(facts))
+        digest = hashlib.sha256()
         with bench.storage.open_input(bank) as source, path.open("wb") as target:
             while piece := source.read(COPY_BYTES):
                 target.write(piece)
+                digest.update(piece)
                 video.still_alive()
     except FileNotFoundError as error:
         raise BankError(f"the saved bank of {unit.row.video_id} is gone: {error}") from error
@@ -53,6 +56,8 @@ def fetch_bank(unit: Unit, video: OpenVideo, bench: Workbench) -> Path:
         raise BankError(f"{facts} is damaged: {error}") from error
     if path.stat().st_size != record["bytes"]:
         raise BankError(f"{bank}: {path.stat().st_size} bytes are there of {record['bytes']}")
+    if digest.hexdigest() != record["sha256"]:
+        raise BankError(f"{bank} is damaged: its SHA-256 is not the one that was recorded when it was saved")
     video.sha256 = record["source_sha256"]
     facts = {field.name: record[field.name] for field in fields(BurnInFacts)}
     facts["left_out"] = tuple(facts["left_out"])

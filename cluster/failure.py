@@ -11,8 +11,8 @@ from schemas.failures import short_message
 from stcn_core.prompts import NothingFound, PromptError
 
 # Not the video's fault: when the first units all end like this, the run stops instead of marking videos as failed.
-# worker: the machine's scratch folder or its decoder process; gone: a source that was there when the run was planned;
-# not-a-number: a precision or a checkpoint that does not serve.
+# worker: the machine's scratch folder or its decoder process; gone: what was planned is not there any more, or was
+# replaced; not-a-number: a precision or a checkpoint that does not serve.
 ENVIRONMENT_CLASSES = frozenset({"permission", "storage", "device", "worker", "gone", "not-a-number"})
 # Perhaps the video's doing, perhaps bad luck: it is tried once more.
 STRIKE_CLASSES = frozenset({"decoder-crash", "decoder-stall", "out-of-memory", "device-out-of-memory", "internal"})

@@ -1,10 +1,11 @@
 """A video made ready for work: fetched, probed, its prompts resolved. An actor keeps it open between segments."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from cluster.failure import WorkerError
 from cluster.found_objects import found_objects
@@ -15,9 +16,9 @@ from cluster.frames.video_error import no_frames
 from cluster.heartbeat import Heartbeat
 from cluster.plan import Unit
 from cluster.reading import SharedPass
-from cluster.stores.source import fetch_source, read_source
+from cluster.stores.source import fetch_source, read_source, stat_source
 from cluster.workbench import Workbench
-from schemas.urls import public_url
+from schemas.urls import is_local, public_url
 from stcn_core.prompts import PromptError, PromptSet, resolve_prompts
 
 HASH_BYTES = 1 << 16
@@ -64,6 +65,7 @@ class OpenVideo:
             self.path = fetch_source(
                 unit.row.video, self.folder, bench.input_options, lambda count: heartbeat.step(done=count)
             )
+            _require_planned(unit, bench.input_options)
             heartbeat.stage("probe")
             self.info = bench.decoder.probe(self.path)
             self.source = (self.info.height, self.info.width)
@@ -170,6 +172,27 @@ class OpenVideo:
             raise PromptError(f"mask {public_url(url)} does not exist") from error
         except (IsADirectoryError, NotADirectoryError) as error:
             raise PromptError(f"mask {public_url(url)} is no file: give a PNG") from error
+
+
+def _require_planned(unit: Unit, options: Mapping[str, Any]) -> None:
+    """Raises FileNotFoundError where the source is not what it was when the run was planned: the unit's id says so, and
+    a video's segments must be of one content. Asked after it was fetched, so that a change meanwhile shows, too.
+
+    On a disk only the size counts: another machine's copy, or a file that was only touched, has another time.
+    """
+    planned, now = unit.source, stat_source(unit.row.video, options)
+    if not (planned.exists and now.exists):
+        return  # what is wrong then is said elsewhere
+    changed = None
+    if None not in (planned.size, now.size) and planned.size != now.size:
+        changed = f"it had {planned.size} bytes and has {now.size}"
+    elif None not in (planned.version, now.version) and planned.version != now.version and not is_local(unit.row.video):
+        changed = "its files changed" if now.is_dir else "its etag or modification time changed"
+    if changed is not None:
+        raise FileNotFoundError(
+            f"{public_url(unit.row.video)} was replaced since the run was planned ({changed}): run the same command "
+            "again, which plans it anew or, where it has published masks, says what to do"
+        )
 
 
 def _sha256(path: Path, heartbeat: Heartbeat) -> str:

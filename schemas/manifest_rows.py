@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from schemas.manifest_values import Wrong, as_label, as_labels, as_text, as_whole, shown
+from schemas.manifest_values import Wrong, as_id, as_labels, as_text, as_whole, shown
 from schemas.problem import Problem
 from schemas.prompt import Prompt
 from schemas.prompt_record import FIELDS as PROMPT_FIELDS
@@ -19,7 +19,6 @@ FLAT_MARK = "\0flat"
 # Fields of a prompt that say when and who, but not what.
 PLACE_FIELDS = ("frame", "time", "object_id", "label", "complete")
 NO_PROMPT = ("no prompt is given", "the list is empty")  # reasons that do not count where the run has a detector
-ID_BYTES = 200
 RANGE_FIELDS = {"start": (0, "the first frame is 0"), "end": (1, "it is exclusive"), "stride": (1, "1 is every frame")}
 
 
@@ -52,10 +51,10 @@ def read_row(number: int, record: object, base: str) -> tuple[VideoRow | None, l
     if "video" not in record:
         problems.append(Problem(number, "video", "it is missing", "Give the URL or path of the video"))
     video = take("video", as_text)
-    video_id = take("video_id", _as_id)
+    video_id = take("video_id", as_id)
     if video is not None and "video_id" not in record:
         try:
-            video_id = _as_id(stem(video))
+            video_id = as_id(stem(video))
         except Wrong as wrong:
             reason = f"the name of {shown(video)} makes no video_id: {wrong.reason}"
             problems.append(Problem(number, "video_id", reason, "Give a video_id"))
@@ -148,15 +147,6 @@ def _bounded(lowest: int, why: str) -> Callable[[Any], int]:
         return as_whole(value, lowest, why)
 
     return read
-
-
-def _as_id(value: Any) -> str:
-    text = as_label(value)
-    if len(text.encode()) > ID_BYTES:
-        raise Wrong(f"it is longer than {ID_BYTES} bytes", "Give a shorter one")
-    if text in (".", "..") or "/" in text or "\\" in text:
-        raise Wrong(f"{text!r} holds a slash or is a folder", "Use a name without / and \\")
-    return text
 
 
 def _kind(value: object) -> str:

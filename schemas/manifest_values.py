@@ -9,6 +9,7 @@ from typing import Any
 from schemas.urls import public_url
 
 LARGEST = 2**31 - 1
+ID_BYTES = 200
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 
 
@@ -48,6 +49,16 @@ def as_label(value: Any) -> str:
     text = as_text(value)
     if len(text) > 1000:
         raise Wrong("it is longer than 1000 characters", "Give a shorter one")
+    return text
+
+
+def as_id(value: Any) -> str:
+    """A video_id: a short text that may be a file's name."""
+    text = as_label(value)
+    if len(text.encode()) > ID_BYTES:
+        raise Wrong(f"it is longer than {ID_BYTES} bytes", "Give a shorter one")
+    if text in (".", "..") or "/" in text or "\\" in text:
+        raise Wrong(f"{text!r} holds a slash or is a folder", "Use a name without / and \\")
     return text
 
 

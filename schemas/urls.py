@@ -6,6 +6,9 @@ import re
 
 # Greedy: a password may itself hold an @.
 _USER = re.compile(r"(?<=://)[^/\s'\"]*@")
+# In Azure's URLs the container stands where others have a login: abfs://container@account.dfs.core.windows.net/a.mp4
+_AZURE = re.compile(r"(?:^|[^\w+.-])(?:abfss?|az|wasbs?)://$", re.IGNORECASE)
+_CONTAINER = re.compile(r"[\w.$-]+@")
 _QUERY = re.compile(r"(?<=[\w+.-]://)([^\s'\"?]*)\?[^\s'\"]*")
 _FRAGMENT = re.compile(r"((?<=http://)|(?<=https://))([^\s'\"#]*)#[^\s'\"]*", re.IGNORECASE)
 
@@ -13,10 +16,16 @@ _FRAGMENT = re.compile(r"((?<=http://)|(?<=https://))([^\s'\"#]*)#[^\s'\"]*", re
 def public_url(url: str) -> str:
     """`url` (or a text that holds URLs) without user, password, query string or fragment, which may hold credentials.
 
-    Plain local paths come back unchanged. Chained URLs (`zip://a.mp4::https://user:pw@host/b.zip`) are cleaned in
-    every part.
+    Plain local paths come back unchanged, an Azure container stays. Chained URLs
+    (`zip://a.mp4::https://user:pw@host/b.zip`) are cleaned in every part.
     """
-    return "::".join(_FRAGMENT.sub(r"\2", _QUERY.sub(r"\1", _USER.sub("", part))) for part in url.split("::"))
+    return "::".join(_FRAGMENT.sub(r"\2", _QUERY.sub(r"\1", _USER.sub(_container, part))) for part in url.split("::"))
+
+
+def _container(user: re.Match[str]) -> str:
+    """What is kept of a URL's user."""
+    before = user.string[max(0, user.start() - len(" wasbs://")) : user.start()]
+    return user[0] if _AZURE.search(before) and _CONTAINER.fullmatch(user[0]) else ""
 
 
 def is_local(url: str) -> bool:

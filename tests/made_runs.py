@@ -1,6 +1,7 @@
 """A run without Ray: the plan's units done one after the other in this process, by the stand-in."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster.config_lock import lock_config
@@ -26,6 +27,25 @@ def published(storage: Storage) -> OutputState:
     return OutputState.of(name for table in TABLES for name in storage.list(table))
 
 
+@contextlib.contextmanager
+def workbench(
+    storage: Storage,
+    config: RunConfig,
+    scratch: Path,
+    segmenters: Segmenters | None = None,
+    detectors: Detectors | None = None,
+) -> Iterator[Workbench]:
+    """An actor's tools in this process; the stand-in, where no segmenters are given."""
+    segmenters = segmenters or StandInSegmenters()
+    scratch.mkdir(exist_ok=True)
+    segmenters.load(config, "cpu", 1, scratch, {})
+    bench = Workbench(segmenters, Decoder(), config, storage, scratch, "actor-0", 64 << 20, detectors=detectors)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
 def run_here(
     storage: Storage,
     rows: Sequence[VideoRow],
@@ -39,16 +59,10 @@ def run_here(
     units = plan_run(storage, rows, config, {}, set(published(storage).published), print)
     keep_manifest(storage, rows)
     todo = sort_out(units, published(storage), None)
-    segmenters = segmenters or StandInSegmenters()
-    scratch.mkdir(exist_ok=True)
-    segmenters.load(config, "cpu", 1, scratch, {})
-    bench = Workbench(segmenters, Decoder(), config, storage, scratch, "actor-0", 64 << 20, detectors=detectors)
-    try:
+    with workbench(storage, config, scratch, segmenters, detectors) as bench:
         for unit in todo.work:
             done = annotate_unit(unit, bench, Heartbeat())
             assert isinstance(done, UnitDone), done
-    finally:
-        bench.close()
     for video in by_video(units):
         if len(video) > 1:
             finalise_video(storage, [unit.unit_id for unit in video if unit.has_shard])

@@ -12,7 +12,7 @@ from cluster.frames.container import open_video
 from cluster.frames.image_folder import SUFFIXES, image_size, natural_key
 from cluster.frames.parent_link import ParentLink
 from cluster.frames.video import VideoError, VideoInfo, describe_video, probe_video
-from cluster.stores.remote import connect, entry_name, is_disk, list_folder
+from cluster.stores.remote import connect, entry_name, is_disk, list_folder, look_up
 from cluster.stores.storage_errors import clean, explained
 from schemas.urls import public_url
 
@@ -51,7 +51,7 @@ def probe(url: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def probe_remote(fs: Any, path: str, name: str) -> VideoInfo:
     """As `probe_video`, over ranged reads; `name` stands in messages."""
-    if fs.info(path)["type"] == "directory":
+    if look_up(fs, path)["type"] == "directory":
         return probe_remote_folder(fs, path, name)
     with fs.open(path, "rb", block_size=READ_AHEAD, cache_type="readahead") as file:
         if not file.seekable():

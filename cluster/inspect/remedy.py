@@ -23,7 +23,8 @@ REMEDIES = {
     "not-a-number": "the network gave no numbers: another --precision (a new --output) where it overflows in fp16, or "
     f"another checkpoint; {RETRY}",
     "worker": f"a machine could not work (scratch folder, decoder process): look at its disk and limits; {RETRY}",
-    "gone": f"it was there when the run was planned: put it back, on storage that all nodes see; {RETRY}",
+    "gone": "it is not, or not any more, what it was when the run was planned: where it was replaced, run the same "
+    f"command again; otherwise put it back, on storage that all nodes see; {RETRY}",
     "bank": f"its saved bank was lost or damaged: {RETRY}",
     "actor-died": f"its process was killed again and again: look at the Ray logs of that machine; {RETRY}",
     "node-lost": f"its machines went away again and again: {RETRY} on machines that stay",

@@ -11,7 +11,7 @@ from rlemasklib import RLEMask
 from cluster.stores.remote import connect, full_url, is_file
 from cluster.stores.source import read_source
 from cluster.stores.storage_errors import explained
-from cluster.stores.video_folder import chosen_videos, find_videos, list_manifest_rows
+from cluster.stores.video_folder import chosen_videos, find_videos, list_manifest_rows, usable_videos
 from schemas.manifest import ManifestError, Problem, VideoRow
 from schemas.prompt import Prompt
 from schemas.urls import public_url
@@ -49,6 +49,8 @@ def davis_rows(
     """
     found = find_videos(f"{root.rstrip('/')}/{IMAGES}/{resolution}", options)
     found, problems = chosen_videos(found, only)
+    found, misnamed = usable_videos(found)
+    problems += misnamed
     rows = []
     for number, video in enumerate(found, 1):
         name = f"{root.rstrip('/')}/{MASKS}/{resolution}/{video.video_id}/{(video.images or ('00000',))[0]}.png"

@@ -8,13 +8,34 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from cluster.stores.storage_errors import explained
+from cluster.stores.storage_errors import MISSING, answered, explained
+
+# An answer may take as long as it likes, as long as it goes on.
+WEB_CONNECT_SECONDS, WEB_SILENT_SECONDS = 30.0, 120.0
 
 
 def connect(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
     """(filesystem, path in it). Listings are never cached. Raises OSError where the URL's kind is not known."""
     with explained(url, "opened"):
-        return fsspec.core.url_to_fs(url, **({"use_listings_cache": False} | dict(options or {})))
+        # SFTP knows no cache, and would hand the option on to its login.
+        uncached = {} if url.startswith(("sftp://", "ssh://")) else {"use_listings_cache": False}
+        fs, path = fsspec.core.url_to_fs(url, **(uncached | dict(options or {})))
+        if is_web(fs):
+            # Its first request is yet to come. Not as an option, which would hide fsspec's own configuration.
+            fs.client_kwargs = {"timeout": _web_timeout()} | fs.client_kwargs
+    return fs, path
+
+
+def _web_timeout() -> Any:
+    """Otherwise aiohttp ends whatever takes longer than five minutes in all, such as the copy of a long video."""
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, sock_connect=WEB_CONNECT_SECONDS, sock_read=WEB_SILENT_SECONDS)
+
+
+def is_web(fs: Any) -> bool:
+    """Whether `fs` is HTTP or HTTPS."""
+    return "https" in fs.protocol
 
 
 def is_disk(fs: Any) -> bool:
@@ -22,10 +43,25 @@ def is_disk(fs: Any) -> bool:
     return isinstance(fs, LocalFileSystem)
 
 
+def look_up(fs: Any, path: str) -> dict[str, Any]:
+    """The entry (`size`, `type`, ...) of a file or folder. Raises FileNotFoundError only where there is none, otherwise
+    what the storage raises: fsspec's HTTP says "not found" to every answer that it does not like, and to none at all.
+    """
+    try:
+        return fs.info(path)
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        if not is_web(fs) or cause is None or isinstance(cause, FileNotFoundError) or answered(cause) in MISSING:
+            raise
+    if isinstance(cause, (TypeError, ValueError)):  # an option or a URL that cannot be
+        raise OSError(str(cause))
+    raise cause
+
+
 def is_file(fs: Any, path: str) -> bool:
     """Whether there is a file. Unlike fsspec's own `isfile`, a lost connection or missing access is not "no"."""
     try:
-        return fs.info(path)["type"] != "directory"
+        return look_up(fs, path)["type"] != "directory"
     except (FileNotFoundError, NotADirectoryError):
         return False
 

@@ -6,17 +6,14 @@ import json
 import os
 import shutil
 import stat
-import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsspec.callbacks import Callback
-
 from cluster.frames.image_folder import SUFFIXES as IMAGE_SUFFIXES
-from cluster.stores.remote import connect, entry_name, is_disk, list_folder
+from cluster.stores.remote import connect, entry_name, is_disk, list_folder, look_up
+from cluster.stores.scratch_copy import copy_file
 from cluster.stores.storage_errors import explained
 from cluster.stores.video_folder import list_manifest_rows, list_videos
 from schemas.urls import file_name, public_url
@@ -31,7 +28,6 @@ __all__ = [
     "stat_source",
 ]
 
-TRIES = 3
 # In the order of how well they tell contents apart.
 VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 
@@ -61,7 +57,7 @@ def stat_source(url: str, options: Mapping[str, Any] | None = None) -> SourceSta
                         return SourceStat(False, False, None, None)
                     return SourceStat(True, False, found.st_size, str(found.st_mtime_ns))
                 return _folder_stat(fs, path)
-            entry = fs.info(path)
+            entry = look_up(fs, path)
             if entry["type"] == "directory":
                 return _folder_stat(fs, path)
         except (FileNotFoundError, NotADirectoryError):
@@ -85,17 +81,17 @@ def fetch_source(
         return Path(path)
     target = scratch / _safe_name(url)
     with explained(url, "read"):
-        entry = fs.info(path)
+        entry = look_up(fs, path)
         scratch.mkdir(parents=True, exist_ok=True)
         _check_space(scratch, entry.get("size") or 0)
         if entry["type"] != "directory":
-            _copy(fs, path, target, entry.get("size"), progress)
+            copy_file(fs, path, target, entry.get("size"), progress)
             return target
         images = [e for e in list_folder(fs, path) if entry_name(e).lower().endswith(IMAGE_SUFFIXES)]
         _check_space(scratch, sum(image["size"] or 0 for image in images))
         target.mkdir(exist_ok=True)
         for image in images:
-            _copy(fs, image["name"], target / entry_name(image), image["size"], progress)
+            copy_file(fs, image["name"], target / entry_name(image), image["size"], progress)
     return target
 
 
@@ -120,38 +116,6 @@ def content_version(url: str, options: Mapping[str, Any] | None = None) -> str:
 def _is_special(mode: int) -> bool:
     """Whether it is a device, pipe or socket: reading one need not come to an end."""
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-class _Counter(Callback):
-    def __init__(self, progress: Callable[[int], None] | None):
-        super().__init__()
-        self._progress = progress
-
-    def relative_update(self, inc: int = 1) -> None:
-        if self._progress is not None:
-            self._progress(inc)
-
-
-def _copy(fs: Any, path: str, target: Path, size: int | None, progress: Callable[[int], None] | None) -> None:
-    """Copies a file under a name of its own first: a broken copy is never taken for the file."""
-    part = target.with_name(f".{uuid.uuid4().hex}.part")
-    for attempt in range(1, TRIES + 1):
-        try:
-            fs.get_file(path, str(part), callback=_Counter(progress))
-            found = part.stat().st_size
-            if size is not None and found != size:
-                raise OSError(f"{found} bytes arrived of {size}; it may be changing while it is read")
-            os.replace(part, target)
-            return
-        except (FileNotFoundError, PermissionError, NotImplementedError):
-            raise
-        except Exception:
-            # Lost connections come in many types; what lasts is raised after the last try.
-            if attempt == TRIES:
-                raise
-            time.sleep(0.2 * 4**attempt)
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def _folder_stat(fs: Any, path: str) -> SourceStat:

@@ -20,8 +20,14 @@ _CLIENTS = {
     "requests",
     "urllib3",
 }
-_SECRETS = re.compile(r"(?i)((?:secret|token|password|signature|credential|access_?key(?:_?id)?)['\"]?\s*[=:]\s*)\S+")
+# sig (Azure) and delegation (WebHDFS) stand in queries; as parts of words they are none: "design=...".
+_SECRETS = re.compile(
+    r"(?i)((?:secret|token|password|signature|credential|access_?key(?:_?id)?)['\"]?\s*[=:]\s*"
+    r"|\b(?:sig|delegation)=)\S+"
+)
 _LOGIN = re.compile(r"[^\s/@:'\"(]+:[^\s/@'\"]+@")
+# What a web server answers: nothing is there, or is any more; no access; it is asked too often.
+MISSING, REFUSED, TOO_MANY = (404, 410), (401, 403, 407), 429
 INSTALL = {
     "s3": "s3fs",
     "s3a": "s3fs",
@@ -77,6 +83,12 @@ def error_code(error: BaseException | None) -> str:
     return ""
 
 
+def answered(error: BaseException) -> int | None:
+    """The status that a web server answered with, None for any other error."""
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) else None
+
+
 def _is_storage_error(error: Exception) -> bool:
     roots = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     kinds = (OSError, ImportError, TimeoutError, NotImplementedError)
@@ -90,6 +102,7 @@ def _unknown_protocol(error: BaseException) -> bool:
 def _judge(error: BaseException, url: str) -> tuple[type[OSError], str, str]:
     """(type to raise, what happened, remedy)."""
     name, code, text = type(error).__name__, error_code(error), str(error)
+    status = answered(error)
     protocol = url.partition("://")[0] if "://" in url else ""
     local = protocol in ("", "file", "local")
     number = error.errno if isinstance(error, OSError) else None
@@ -107,7 +120,12 @@ def _judge(error: BaseException, url: str) -> tuple[type[OSError], str, str]:
         return PermissionError, "the credentials are not valid", "Check the access key, secret, token and endpoint"
     if code == "NoSuchBucket" or "bucket does not exist" in text:
         return FileNotFoundError, "the bucket does not exist", "Create it, or correct its name or the endpoint"
-    if isinstance(error, PermissionError) or code in ("403", "AccessDenied") or "Forbidden" in text:
+    if (
+        isinstance(error, PermissionError)
+        or code in ("403", "AccessDenied")
+        or "Forbidden" in text
+        or status in REFUSED
+    ):
         if local:
             return PermissionError, "permission is denied", "Check owner and mode of the folder"
         return (
@@ -115,7 +133,7 @@ def _judge(error: BaseException, url: str) -> tuple[type[OSError], str, str]:
             "access is denied",
             "Check the credentials and that they may list, read, write and delete",
         )
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) or status in MISSING:
         return (
             FileNotFoundError,
             "it does not exist",
@@ -128,6 +146,8 @@ def _judge(error: BaseException, url: str) -> tuple[type[OSError], str, str]:
         return OSError, "the disk is full", "Free some space and run the same command again"
     if number == errno.EROFS:
         return PermissionError, "the disk is read-only", "Give another path"
+    if status is not None and (status >= 500 or status == TOO_MANY):
+        return ConnectionError, f"the server answers {status}", "Try again later, or with fewer actors"
     if (
         isinstance(error, (TimeoutError, ConnectionError))
         or "Timeout" in name

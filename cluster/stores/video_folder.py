@@ -14,6 +14,7 @@ from cluster.frames.image_folder import natural_key
 from cluster.stores.remote import connect, entry_name, full_url, is_file, list_folder, tidy
 from cluster.stores.storage_errors import explained
 from schemas.manifest import ManifestError, Problem, VideoRow
+from schemas.manifest_values import Wrong, as_id, as_text
 from schemas.prompt import Prompt
 from schemas.urls import public_url, stem
 
@@ -75,7 +76,8 @@ def list_manifest_rows(
         remedy = "Give --prompt-masks FOLDER with <video_id>/<frame>.png, or write a manifest with prompts"
         raise ManifestError(shown, [Problem(0, "prompts", reason, remedy)])
     found, missing = chosen_videos(found, only)
-    problems = missing + _doubles(found)
+    found, misnamed = usable_videos(found)
+    problems = missing + misnamed + _doubles(found)
     with ThreadPoolExecutor(LISTERS) as pool:
         read = list(pool.map(lambda item: _given(item[0], item[1], prompt_masks, options), enumerate(found, 1)))
     rows, truths = [], []
@@ -104,12 +106,42 @@ def chosen_videos(found: list[FoundVideo], only: Collection[str] | None) -> tupl
     return [video for video in found if video.video_id in set(only)], missing
 
 
+def usable_videos(found: list[FoundVideo]) -> tuple[list[FoundVideo], list[Problem]]:
+    """The videos whose names can be written down, and a problem for each of the others: a disk takes any bytes."""
+    usable, problems = [], []
+    for number, video in enumerate(found, 1):
+        remedy = "Rename it"
+        try:
+            as_text(video.url)
+            remedy = "Rename it, or write a manifest with video_ids"
+            as_id(video.video_id)
+        except Wrong as wrong:
+            reason = f"the name of {_printable(public_url(video.url))} makes no video_id: {wrong.reason}"
+            problems.append(Problem(number, "video_id", reason, remedy))
+        else:
+            usable.append(video)
+    return usable, problems
+
+
+def _printable(text: str) -> str:
+    """The text with bytes that are no UTF-8, and control characters, as a shell's $'...' has them."""
+
+    def escaped(char: str) -> str:
+        code = ord(char)
+        byte = code < 0x100 or 0xDC80 <= code < 0xDD00  # the latter: how Python reads bytes that are no UTF-8
+        return f"\\x{code & 0xFF:02x}" if byte else f"\\U{code:08x}"
+
+    return "".join(char if char.isprintable() else escaped(char) for char in text)
+
+
 def list_videos(url: str, options: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
     """(video_id, url) of every video in a folder, or per match of a glob, as `list_manifest_rows` finds them; no
-    prompts are needed. Raises ManifestError where two have one video_id, OSError where the folder cannot be read."""
+    prompts are needed. Raises ManifestError where two have one video_id or a name makes none, OSError where the folder
+    cannot be read."""
     with explained(url, "listed"):
         found = find_videos(url, options)
-    if problems := _doubles(found):
+    found, misnamed = usable_videos(found)
+    if problems := misnamed + _doubles(found):
         raise ManifestError(public_url(url), problems)
     return [(video.video_id, video.url) for video in found]
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import fsspec
 import pytest
 from made_processes import descendants
+from made_servers import serving, web_server
 from made_videos import cut, numbered_frame, write_video
 from PIL import Image
 
 import cluster.frames.probe
 from cluster.frames.probe import Probe, probe_sources
-from cluster.frames.probe_child import probe_remote
+from cluster.frames.probe_child import probe, probe_remote
 
 SOUND = Probe(30, 128, 96, 30.0, 1.0, "h264")
 
@@ -162,13 +163,13 @@ def test_crashes_and_hangs_are_answers(folder, tmp_path, faulty):
     found = probe_sources([f"{tmp_path}/{name}" for name in names], children=2, deadline_seconds=5)
     assert time.monotonic() - began < 120  # not the ten minutes of one hang
     assert [Path(url).name for url in found] == names
-    for url, probe in found.items():
+    for url, answer in found.items():
         name = Path(url).name
         if len(name) == 5:
-            assert probe == SOUND
+            assert answer == SOUND
         else:
             words = {"segv": "SIGSEGV", "hang": "no answer for 5 s", "exit": "exit code 3"}[name[:4]]
-            assert url in probe.error and words in probe.error and probe.frames is None
+            assert url in answer.error and words in answer.error and answer.frames is None
     # Not ==: connections that earlier tests have left are closed at any time.
     assert len(os.listdir("/proc/self/fd")) <= before
     assert set(descendants(os.getpid())) <= children
@@ -217,3 +218,9 @@ print([name for name in ("s3fs", "aiobotocore", "torch", "ray", "pyarrow") if na
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_web_server_that_is_out_of_order_is_not_a_missing_video():
+    with serving(web_server(lambda request: request.send_error(503))) as port:
+        with pytest.raises(ConnectionError, match=f"127.0.0.1:{port}/a.mp4 cannot be probed: the server answers 503"):
+            probe(f"http://127.0.0.1:{port}/a.mp4", {})

@@ -2,12 +2,15 @@
 
 import functools
 import http.server
+import io
 import os
 import threading
 
 import fsspec
 import pytest
+from made_servers import serving, web_server
 
+from cluster.source_stats import NOTHING, stat_all
 from cluster.stores.source import SourceStat, fetch_source, read_source, stat_source
 
 
@@ -101,28 +104,26 @@ def test_a_copy_that_breaks_off_is_tried_again_and_never_taken_for_the_file(tmp_
 
     url = "memory://breaking"
     fsspec.filesystem("memory").pipe_file("/breaking/a.mp4", b"x" * 1000)
-    true_get, calls = MemoryFileSystem.get_file, []
+    true_open, calls = MemoryFileSystem._open, []
 
-    def breaking(self, path, target, **kwargs):
-        calls.append(target)
-        with open(target, "wb") as file:
-            file.write(b"x" * 400)
-        if len(calls) == 1:
-            raise ConnectionResetError("reset by peer")
-        if len(calls) == 3:
-            true_get(self, path, target, **kwargs)
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell():
+                raise ConnectionResetError("reset by peer")
+            return super().read(400)
 
-    monkeypatch.setattr(MemoryFileSystem, "get_file", breaking)
-    monkeypatch.setattr("cluster.stores.source.time.sleep", lambda seconds: None)
+    def breaking(self, path, **kwargs):
+        calls.append(path)
+        wrong = {1: Broken(b"x" * 1000), 2: io.BytesIO(b"x" * 400)}
+        return wrong.get(len(calls)) or true_open(self, path, **kwargs)
+
+    monkeypatch.setattr(MemoryFileSystem, "_open", breaking)
+    monkeypatch.setattr("cluster.stores.scratch_copy.time.sleep", lambda seconds: None)
     path = fetch_source(f"{url}/a.mp4", tmp_path / "s")
     assert len(calls) == 3 and path.read_bytes() == b"x" * 1000
     assert [p.name for p in (tmp_path / "s").iterdir()] == ["a.mp4"]
 
-    def cut(self, path, target, **kwargs):
-        with open(target, "wb") as file:
-            file.write(b"x" * 400)
-
-    monkeypatch.setattr(MemoryFileSystem, "get_file", cut)
+    monkeypatch.setattr(MemoryFileSystem, "_open", lambda self, path, **kwargs: io.BytesIO(b"x" * 400))
     with pytest.raises(OSError, match="400 bytes arrived of 1000"):
         fetch_source(f"{url}/a.mp4", tmp_path / "t")
     assert list((tmp_path / "t").iterdir()) == []
@@ -184,3 +185,62 @@ def test_a_video_behind_a_signed_http_url(web, tmp_path):
     with pytest.raises(FileNotFoundError, match="b.mp4 cannot be read") as caught:
         fetch_source(f"{url}/b.mp4?sig=hunter2", tmp_path)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (503, ConnectionError, "the server answers 503"),
+        (429, ConnectionError, "the server answers 429"),
+        (403, PermissionError, "access is denied"),
+        (401, PermissionError, "access is denied"),
+        (404, FileNotFoundError, "it does not exist"),
+        (410, FileNotFoundError, "it does not exist"),
+    ],
+)
+def test_what_a_web_server_refuses_is_not_missing(status, kind, words, tmp_path, monkeypatch):
+    monkeypatch.setattr("cluster.source_stats.LOOK_AGAIN_SECONDS", (0.0, 0.0, 0.0))
+    asked = []
+
+    def refuse(request):
+        asked.append(request.command)
+        request.send_error(status)
+
+    with serving(web_server(refuse)) as port:
+        url = f"http://127.0.0.1:{port}/a.mp4"
+        for look in (stat_source, read_source, lambda url: fetch_source(url, tmp_path)):
+            if look is stat_source and kind is FileNotFoundError:
+                assert stat_source(url) == NOTHING
+                continue
+            with pytest.raises(kind, match=words) as caught:
+                look(url)
+            assert url in str(caught.value)
+        asked.clear()
+        if kind is FileNotFoundError:
+            assert stat_all([url], {}) == {url: NOTHING}
+        else:
+            with pytest.raises(kind):
+                stat_all([url], {})
+        assert asked.count("GET") == (3 if kind is ConnectionError else 1)
+
+
+def test_a_moments_outage_of_a_web_server_is_waited_for(monkeypatch):
+    monkeypatch.setattr("cluster.source_stats.LOOK_AGAIN_SECONDS", (0.0, 0.0, 0.0))
+    asked = []
+
+    def answer(request):
+        asked.append(request.command)
+        request.send_response(200 if len(asked) > 2 else 503)
+        request.send_header("Content-Length", "7")
+        request.end_headers()
+
+    with serving(web_server(answer)) as port:
+        url = f"http://127.0.0.1:{port}/a.mp4"
+        assert stat_all([url], {})[url].size == 7
+
+
+def test_a_web_server_that_is_not_there_and_a_wrong_option_are_not_missing():
+    with pytest.raises(ConnectionError, match="cannot be reached"):
+        stat_source("http://127.0.0.1:9/a.mp4")
+    with pytest.raises(OSError, match="unexpected keyword argument 'anon'.*Check the URL and the storage options"):
+        stat_source("http://127.0.0.1:9/a.mp4", {"anon": True})

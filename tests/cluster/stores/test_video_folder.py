@@ -1,6 +1,7 @@
 """Folders and globs of videos as a manifest, with prompts from a folder of masks."""
 
 import io
+import os
 
 import fsspec
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from made_videos import real_clips
 from PIL import Image
 
-from cluster.stores.source import list_manifest_rows
+from cluster.stores.source import list_manifest_rows, list_videos
 from schemas.manifest import ManifestError
 
 
@@ -148,6 +149,20 @@ def test_all_problems_are_reported_together(tmp_path):
         "odd/1_2.png belongs to no frame: it holds no single number",
     ):
         assert part in text
+
+
+def test_a_name_that_cannot_be_written_down_is_the_problem_of_its_file(tmp_path):
+    put(tmp_path, {"v/good.mp4": b"", "v/clip \n/1.jpg": b"", f"v/{'x' * 210}.mp4": b"", "m/good.png": png([[1]])})
+    os.close(os.open(os.fsencode(tmp_path) + b"/v/caf\xe9.mp4", os.O_CREAT))
+    for look in (list_videos, lambda url: list_manifest_rows(url, prompt_masks=f"{tmp_path}/m")):
+        with pytest.raises(ManifestError) as caught:
+            look(f"{tmp_path}/v")
+        text = str(caught.value)
+        assert len(caught.value.problems) == 3 and text.encode()
+        assert f"the name of {tmp_path}/v/caf\\xe9.mp4 makes no video_id: " in text
+        assert "is not valid Unicode. Rename it.\n" in text
+        assert f"{tmp_path}/v/clip \\x0a makes" in text and "longer than 200 bytes. Rename it, or write a manif" in text
+    assert [video_id for video_id, _ in list_videos(f"{tmp_path}/v/g*")] == ["good"]
 
 
 def test_a_folder_without_prompts_or_that_is_missing_is_said(tmp_path):
