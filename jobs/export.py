@@ -97,7 +97,9 @@ def parser() -> argparse.ArgumentParser:
         "that can be listed, or after the frame's index (default source)",
     )
     p.add_argument("--scratch", metavar="DIR", help="local folder for temporary files (default: the system's)")
-    p.add_argument("--threads", type=positive, metavar="N", help="default: one per core, 8 at most")
+    p.add_argument(
+        "--threads", type=positive, metavar="N", help="davis, sa-v, stcnbuf: default one per core, 8 at most"
+    )
     p.add_argument("--json", action="store_true", help="what was done as one JSON object")
     p.add_argument("--masks-options", type=options, default={}, metavar="JSON", help="fsspec options of OUT")
     p.add_argument("--to-options", type=options, default={}, metavar="JSON", help="fsspec options of DIR")
@@ -188,7 +190,7 @@ def require_leave(args: argparse.Namespace, to: str, there: Collection[str]) -> 
             )
         return
     name = f"{to}/{min(there)}"
-    if args.overwrite and args.only:
+    if args.only:
         raise ConvertError(
             f"{name} may hold other videos, and all videos of this format are in one file: leave out --only, remove "
             "the file, or give another --to"
@@ -275,7 +277,7 @@ def _images(video: FinishedVideo, args: argparse.Namespace) -> tuple[list[str] |
         stems = Counter(map(stem_of, images))
         stem, count = stems.most_common(1)[0] if stems else ("", 0)
         if count > 1:  # 1.jpg and 1.png: one of them would take the other's mask
-            return None, f"{count} of its images are called {stem}"
+            return None, f"{count} of its images are called {stem}: rename one"
     return images, unlisted
 
 
@@ -311,7 +313,9 @@ def _publish(target: Storage, file: OutFile, scratch: str | None) -> int:
         data = BytesIO()
         file.write(data)
         return target.publish(file.name, data.getvalue()).size
-    with tempfile.TemporaryDirectory(prefix="stcn-export-", dir=scratch) as folder:
+    with explained(f"{scratch or tempfile.gettempdir()} (see --scratch)", "written"):
+        made = tempfile.TemporaryDirectory(prefix="stcn-export-", dir=scratch)
+    with made as folder:
         path = Path(folder) / "file"
         try:
             with open(path, "wb") as out:
@@ -337,7 +341,7 @@ def _say_named_by_index(why: Mapping[str, str]) -> None:
         video_id, reason = next(iter(why.items()))
         say(
             f"the frames of {len(why)} videos are named after their indices and not after their images, such as those "
-            f"of {video_id}: {reason}; see --input-options, or give --frame-names index if that is meant"
+            f"of {video_id}: {reason}; or see --input-options, or give --frame-names index if that is meant"
         )
 
 

@@ -15,7 +15,7 @@ from rlemasklib import RLEMask
 
 from schemas import masks, metadata, videos
 from schemas.parquet import IN_THIS_THREAD, open_file, read_table
-from schemas.urls import public_url
+from schemas.urls import public_url, uncached
 
 COLUMNS = (
     "frame_index", "object_id", "height", "width", "rle_counts", "area",
@@ -256,7 +256,7 @@ def connected(out: str, options: Mapping[str, Any] | None = None, filesystem: An
         return filesystem, filesystem._strip_protocol(out).rstrip("/")
     import fsspec
 
-    fs, root = fsspec.core.url_to_fs(out, **{"use_listings_cache": False, **(options or {})})
+    fs, root = fsspec.core.url_to_fs(out, **(uncached(out) | dict(options or {})))
     return fs, root.rstrip("/")
 
 

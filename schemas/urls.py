@@ -66,3 +66,9 @@ def stem(url: str) -> str:
         return name
     head, dot, _ = name.rpartition(".")
     return head if dot and head else name
+
+
+def uncached(url: str) -> dict[str, bool]:
+    """fsspec's options for listings that are never cached. SFTP knows no cache, and would hand the option on to its
+    login."""
+    return {} if url.startswith(("sftp://", "ssh://")) else {"use_listings_cache": False}

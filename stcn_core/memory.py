@@ -114,9 +114,9 @@ class MemoryBank:
         """A guessed first mask (a box): kept like a pinned slot until `settle_seed`, but its frame does not read it."""
         self._put_pinned(Slot(frame, False, tuple(valid)), key, values)
 
-    def seeds(self, frame: int) -> list[int]:
-        """The slots that `seed` filled with this frame, as `read_batch` may go without."""
-        return [i for i in self._pinned if self.slots[i].frame == frame and not self.slots[i].pinned]
+    def seeds(self) -> list[int]:
+        """The slots that `seed` filled, as `read_batch` may go without."""
+        return [i for i in self._pinned if self.slots[i].frame != EMPTY and not self.slots[i].pinned]
 
     def known_without(self, slots: Collection[int]) -> list[bool]:
         """Per object: is it valid in any other slot?"""
@@ -126,7 +126,7 @@ class MemoryBank:
     def settle_seed(self, frame: int, lost: Collection[int] = ()) -> None:
         """Empties the frame's seed. lost: objects that the memory does not find without it; for these the seed is
         pinned, and what the bank says of them on this frame is not known any more."""
-        for index in self.seeds(frame):
+        for index in (index for index in self.seeds() if self.slots[index].frame == frame):
             kept = tuple(valid and k in lost for k, valid in enumerate(self.slots[index].valid))
             if any(kept):
                 self.slots[index] = replace(self.slots[index], pinned=True, valid=kept)
@@ -334,7 +334,7 @@ class MemoryBank:
 
     def _hidden(self, frame: int, slots: Sequence[int], unknown: tuple[int, ...]) -> Tensor | None:
         """Under random-token: elements of the frame itself, and of frames where the object is not known."""
-        own = self.settings.exclude_own and frame not in self.pinned_frames()
+        own = self.settings.exclude_own
         hidden = self._elements_of((*unknown, frame) if own else unknown)
         if own and hidden is not None and not set(slots) & {*self._pinned, *self._recent}:
             if not ((self._mosaic.frames != EMPTY) & ~hidden)[list(slots)].any():

@@ -126,16 +126,15 @@ class OfflineSegmenter:
             if stage.rehearsal:
                 self.memory.keep_bank(())
         if visited:
-            shown = self._pinned_objects()
             for frame, here in self.prompts.frames.items():
                 if here.seeds:
-                    guesses = {k: mask for k, mask in self._small(here.seeds).items() if k not in shown}
-                    self.memory.settle_seed(frame, self._lost(frame, picture, guesses))
+                    self.memory.settle_seed(frame, self._lost(frame, picture, self._small(here.seeds)))
 
     def _lost(self, frame: int, picture: Callable[[int], np.ndarray], guesses: Mapping[int, np.ndarray]) -> list[int]:
         """Which of the guessed masks (position -> uint8 [h, w]) the memory does not find again on their frame without
-        them: an object that is seen for seconds of an hour may be on none of the frames that were visited."""
-        seeds = self.memory.seeds(frame)
+        them: an object that is seen for seconds of an hour may be on none of the frames that were visited. Seeds that
+        are still to be judged do not vouch for each other."""
+        seeds = self.memory.seeds()
         known = self.memory.known_without(seeds)
         asked = {k: mask for k, mask in guesses.items() if known[k]}
         found = []
@@ -168,11 +167,6 @@ class OfflineSegmenter:
             self.memory.memorise(position, frame, key, values, known)
         else:
             self.memory.withdraw(frame)
-
-    def _pinned_objects(self) -> set[int]:
-        """Positions of the objects that a pinned mask shows."""
-        given = (here.given.items() for here in self.prompts.frames.values() if self.settings.pin_prompts)
-        return {self.positions[i] for masks in given for i, mask in masks if mask.any()}
 
     def _sure(self, probabilities: Tensor) -> bool:
         """Whether these [1 + K, H, W] pass the confidence gate."""

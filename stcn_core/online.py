@@ -11,6 +11,7 @@ from stcn_core.aggregate import soft_aggregate
 from stcn_core.image_change import image_change
 from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
+from stcn_core.prompts import found_again
 from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.settings import OfflineSettings
 
@@ -91,13 +92,24 @@ class OnlineSegmenter:
         return self.propagation.padding.add(stack.to(self.propagation.device).float())
 
     def _seed(self, encoded: EncodedFrames, told: Mapping[int, np.ndarray], seeds: Mapping[int, np.ndarray]) -> None:
-        """Boxes start their objects: they stay in memory, and are read on their own frame too, as nothing better is
-        known of the object's beginning."""
+        """Boxes start their objects, and stay in memory. Where the memory does not find an object without its box, the
+        box is read on its own frame too; where it does, that would only give back the filled box."""
+        found = self._found_again(encoded, seeds)
         full = torch.zeros(self.memory.objects, *self.propagation.padded_size, device=self.propagation.device)
         full[list(told)] = self._padded(told)
-        values = self.propagation.value(encoded, soft_aggregate(full)[1:])
-        valid = [k in seeds for k in range(self.memory.objects)]
-        self.memory.pin(encoded.frames[0], encoded.features.key[0], values, valid)
+        key, values = encoded.features.key[0], self.propagation.value(encoded, soft_aggregate(full)[1:])
+        for put, ids in ((self.memory.seed, found), (self.memory.pin, seeds.keys() - found)):
+            if ids:
+                put(encoded.frames[0], key, values, [k in ids for k in range(self.memory.objects)])
+
+    def _found_again(self, encoded: EncodedFrames, seeds: Mapping[int, np.ndarray]) -> set[int]:
+        """Those of the objects that the memory finds where their boxes are."""
+        known = [k for k, begun in enumerate(self.memory.known()) if begun]
+        if not seeds.keys() & set(known):
+            return set()
+        probabilities = self.propagation.segment(encoded, self.memory, known)[0]
+        labels = self.propagation.unpad(probabilities).argmax(0).cpu().numpy()
+        return {k for n, k in enumerate(known, 1) if k in seeds and found_again(labels == n, seeds[k])}
 
     def _memorise_given(self, encoded: EncodedFrames, given: Mapping[int, np.ndarray]) -> None:
         """stcnbuf: the given masks go into the bank, and this frame too is predicted."""

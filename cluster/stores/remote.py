@@ -9,6 +9,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from cluster.stores.storage_errors import MISSING, answered, explained
+from schemas.urls import uncached
 
 # An answer may take as long as it likes, as long as it goes on.
 WEB_CONNECT_SECONDS, WEB_SILENT_SECONDS = 30.0, 120.0
@@ -17,9 +18,7 @@ WEB_CONNECT_SECONDS, WEB_SILENT_SECONDS = 30.0, 120.0
 def connect(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
     """(filesystem, path in it). Listings are never cached. Raises OSError where the URL's kind is not known."""
     with explained(url, "opened"):
-        # SFTP knows no cache, and would hand the option on to its login.
-        uncached = {} if url.startswith(("sftp://", "ssh://")) else {"use_listings_cache": False}
-        fs, path = fsspec.core.url_to_fs(url, **(uncached | dict(options or {})))
+        fs, path = fsspec.core.url_to_fs(url, **(uncached(url) | dict(options or {})))
         if is_web(fs):
             # Its first request is yet to come. Not as an option, which would hide fsspec's own configuration.
             fs.client_kwargs = {"timeout": _web_timeout()} | fs.client_kwargs

@@ -15,7 +15,7 @@ from cluster.stores.object_publish import ObjectPublisher
 from cluster.stores.posix_publish import TMP, PosixPublisher
 from cluster.stores.remote import connect, is_file
 from cluster.stores.storage_errors import explained
-from schemas.urls import is_local, public_url
+from schemas.urls import is_local, public_url, uncached
 
 _ONE_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 
@@ -249,7 +249,7 @@ class Storage:
         # A connection does not survive a fork: each process makes its own.
         if self._process != os.getpid():
             with explained(self._given, "opened"):
-                fixed = {"use_listings_cache": False, "skip_instance_cache": True}
+                fixed = uncached(self._given) | {"skip_instance_cache": True}
                 fs, root = fsspec.core.url_to_fs(self._given, **(fixed | self.options))
             self._cached, self._process = (fs, root.rstrip("/")), os.getpid()
         return self._cached

@@ -97,7 +97,7 @@ def _wanted(video: OutVideo, settings: ExportSettings) -> set[str] | None:
     if video.unlisted is not None:
         raise ConvertError(
             f"--meta names frames after their images, and those of {video.video_id} are not known: {video.unlisted}; "
-            "make them readable (see --input-options), or give --frame-names index if they are numbered from 0"
+            "or make them readable (see --input-options), or give --frame-names index if they are numbered from 0"
         )
     wanted = set(settings.only_frames.get(video.video_id, ()))
     missing = sorted(wanted.difference(stem_of(name) for name in video.image_names()))

@@ -69,6 +69,12 @@ def test_a_full_scratch_disk_is_named(out, tmp_path, capsys, monkeypatch):
     assert str(out) not in error and list((tmp_path / "scratch").iterdir()) == []
 
 
+def test_a_scratch_folder_that_is_not_there_is_named(out, tmp_path, capsys):
+    command = ["--masks", str(out), "--format", "sa-v", "--to", str(tmp_path / "to")]
+    assert export([*command, "--scratch", str(tmp_path / "nowhere")]) == 2
+    assert f"{tmp_path}/nowhere (see --scratch) cannot be written: it does not exist" in capsys.readouterr().err
+
+
 def test_images_of_one_name_are_told_apart(tmp_path, capsys):
     folder = tmp_path / "images"
     folder.mkdir()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.urls import parent, public_url, stem
+from schemas.urls import parent, public_url, stem, uncached
 
 ACCOUNT = "account.dfs.core.windows.net"
 
@@ -32,3 +32,9 @@ def test_other_logins_are_left_out(scheme):
         == f"{scheme}://host/a and {scheme}://host/b"
     )
     assert public_url("/a@b/c.mp4") == "/a@b/c.mp4"
+
+
+def test_sftp_is_told_nothing_of_listings():
+    """Its file system hands every option that it does not know on to the login, which fails."""
+    assert uncached("sftp://host/out") == {} and uncached("ssh://host/out") == {}
+    assert uncached("s3://bucket/out") == uncached("/out") == {"use_listings_cache": False}

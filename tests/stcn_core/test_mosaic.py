@@ -86,3 +86,16 @@ def test_random_token_hides_own_elements(everything_is_read: None) -> None:
     for frame in held:
         assert read_frames(bank, frame, 0) == (held | {50}) - {frame}
     assert read_frames(bank, 55, 0) == held | {50}
+
+
+def test_an_object_that_keeps_its_box_does_not_let_others_read_their_own_labels(everything_is_read: None) -> None:
+    def made(lost: list[int]) -> set[int]:
+        bank = make("random-token", memory_frames=3, pinned=2, **READ_ALL)
+        bank.pin(50, key_of(50), values_of(50), [True, True])
+        bank.seed(7, key_of(7), values_of(7), [True, True])
+        for frame in (1, 2, 3, 4, 7):
+            memorise(bank, frame)
+        bank.settle_seed(7, lost)
+        return read_frames(bank, 7, 1)
+
+    assert 7 not in made([]) and made([0]) == made([])
