@@ -180,7 +180,11 @@ def _require_planned(unit: Unit, options: Mapping[str, Any]) -> None:
 
     On a disk only the size counts: another machine's copy, or a file that was only touched, has another time.
     """
-    planned, now = unit.source, stat_source(unit.row.video, options)
+    planned = unit.source
+    try:
+        now = stat_source(unit.row.video, options)
+    except OSError:
+        return  # nothing speaks against the copy, which is whole
     if not (planned.exists and now.exists):
         return  # what is wrong then is said elsewhere
     changed = None

@@ -144,7 +144,10 @@ def keep_planned(units: Sequence[Unit], there: pa.Table, config: RunConfig) -> l
         ids = {record["unit_id"] for record in records}
         if records and ids != {unit.unit_id for unit in video}:
             unit = video[0]
-            video = video_units(unit.row, unit.source, unit.video_key, _probe(records[0]), config, unit.found)
+            if unit.found:
+                video = video_units(unit.row, unit.source, unit.video_key, _probe(records[0]), config, unit.found)
+            else:  # it was there for the other one, and may be there again
+                video = _units_again(unit, records[0], config)
             if ids != {part.unit_id for part in video}:
                 otherwise.append(unit.row.video_id)
         kept += video

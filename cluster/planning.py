@@ -1,6 +1,6 @@
 """Making a run's plan: looks every source up, probes the videos that no earlier run has, writes the plan down."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,8 +52,11 @@ def plan_run(
         nonlocal left
         there = read_plan(storage)
         table = merge_plans(units, there, published)
-        if there is not None and (not look_again or met() or _planned(there) != left):
-            units = keep_planned(units, there, config)
+        foreign = there
+        if there is not None and look_again and not met():  # then what we found there, or left there, may be changed
+            foreign = there.filter(pa.array([pair not in left for pair in _pairs(there)], pa.bool_()))
+        if foreign is not None and len(foreign):
+            units = keep_planned(units, foreign, config)
             table = merge_plans(units, there, published)
         publish_plan(storage, table)
         left = _planned(table)
@@ -82,6 +85,7 @@ def draft(
     say: Callable[[str], None],
     *,
     given_up: Collection[str] = (),
+    known: Mapping[str, Probe] | None = None,
 ) -> tuple[list[Unit], pa.Table]:
     """(units of all rows, the table that holds them and those of the earlier plan). Writes nothing. The rest is as
     `plan_run` has it.
@@ -89,7 +93,7 @@ def draft(
     Raises SettingsRefused, and OSError where nothing at all can be looked up.
     """
     try:
-        units = _units(rows, config, options, earlier, published, say, given_up=given_up)
+        units = _units(rows, config, options, earlier, published, say, given_up=given_up, known=known)
         return units, merge_plans(units, earlier, published)
     except PlanError as error:
         raise SettingsRefused(str(error)) from error
@@ -118,7 +122,12 @@ def _units(
 
 def _planned(table: pa.Table | None) -> set[tuple[str, str]]:
     """(video id, unit id) of all that a plan holds."""
-    return set() if table is None else set(zip(*(table[name].to_pylist() for name in UNIT_COLUMNS), strict=True))
+    return set() if table is None else set(_pairs(table))
+
+
+def _pairs(table: pa.Table) -> Iterator[tuple[str, str]]:
+    """(video id, unit id) of each row."""
+    return zip(*(table[name].to_pylist() for name in UNIT_COLUMNS), strict=True)
 
 
 def publish_plan(storage: Storage, table: pa.Table) -> None:

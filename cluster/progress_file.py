@@ -38,7 +38,8 @@ class ProgressFile:
     """Publishes the newest standing about every ten seconds from a thread of its own: slow storage delays no unit.
 
     Used with `with`: from its beginning on it says that the run is planning, which may take hours, until a standing is
-    shown; where it is left without a last word, that the run has stopped.
+    shown; where it is left without a last word, that the run has stopped. As long as it has no work, a run does not
+    take the place of what another one says that is at work.
     """
 
     def __init__(self, storage: Storage, every: float = EVERY_SECONDS) -> None:
@@ -49,7 +50,7 @@ class ProgressFile:
         self._due = threading.Event()
         self._over = False
         self._next = 0.0
-        self._other: tuple[str, float] | None = None  # another driver, and when it was last seen at work
+        self._met = False
         self._thread = threading.Thread(target=self._publish_newest, name="progress-file", daemon=True)
 
     def __enter__(self) -> "ProgressFile":
@@ -62,19 +63,14 @@ class ProgressFile:
             self._end(self._said("stopped"))
 
     def other(self) -> str | None:
-        """Another driver that is at work on this output, as `other_driver` names it; also where this run's own word has
-        taken the place of its."""
-        if not self.met():
-            return None
-        name, seen = self._other
-        return name if time.monotonic() - seen < FRESH_SECONDS else None
+        """Another driver that is at work on this output, as `other_driver` names it."""
+        found = other_driver(self._storage)
+        self._met = self._met or found is not None
+        return found
 
     def met(self) -> bool:
         """Whether another driver was seen at work on this output, now or earlier while this run planned."""
-        found = other_driver(self._storage)
-        if found is not None:
-            self._other = found, time.monotonic()
-        return self._other is not None
+        return self.other() is not None or self._met
 
     def show(self, standing: Standing, tally: Tally) -> None:
         """Notes where the run is; cheap when nothing is due."""
@@ -91,7 +87,9 @@ class ProgressFile:
         self._end(self._record(standing, tally, state))
 
     def _end(self, record: dict) -> None:
-        self._newest, self._over = record, True
+        if self._first_work is not None or self.other() is None:
+            self._newest = record
+        self._over = True
         self._due.set()
         self._thread.join(timeout=self._every)
 
@@ -124,16 +122,16 @@ class ProgressFile:
             self._due.wait(self._every if self._newest is None else None)
             self._due.clear()
             record, over = self._newest, self._over
-            if record is None:
-                self._publish_planning()
-            else:
+            if record is not None:
                 self._publish(record)
+            elif not over:
+                self._publish_planning()
             if over:
                 return
 
     def _publish_planning(self) -> None:
-        self.met()  # before its word is replaced
-        self._publish(self._said("planning"))
+        if self.other() is None:
+            self._publish(self._said("planning"))
 
     def _publish(self, record: dict) -> None:
         try:

@@ -21,7 +21,7 @@ def to_retry(storage: Storage, state: OutputState, asked: str | None, say: Calla
     units = {failure_name(unit_id, attempt, "final"): unit_id for unit_id, attempt in state.failed.items()}
     found = {}
     for name, rows in read_rows(storage, units, failures, ["error_class"]):
-        found[units[name]] = UNREADABLE if isinstance(rows, Exception) else rows[0]["error_class"]
+        found[units[name]] = UNREADABLE if isinstance(rows, Exception) or not rows else rows[0]["error_class"]
     meant = {unit_id: kind for unit_id, kind in found.items() if asked in ("", kind)}
     if found and not meant:
         there = ", ".join(f"{kind} ({count})" for kind, count in sorted(Counter(found.values()).items()))

@@ -29,11 +29,17 @@ def copy_file(
     size: what the listing says, None where it says nothing; progress gets the number of new bytes. Raises what the
     storage raises, and OSError where another number of bytes arrives.
     """
+    progress = progress or (lambda count: None)
     part = target.with_name(f".{uuid.uuid4().hex}.part")
     for attempt in range(1, TRIES + 1):
         try:
-            with _Counted(part, progress or (lambda count: None)) as file:
-                _pour(fs, path, size, file)
+            if size is not None and size <= BLOCK_BYTES and not _streams(fs):
+                # One request; opening a file is one more, and folders hold thousands of images.
+                fs.get_file(path, str(part))
+                progress(size)
+            else:
+                with _Counted(part, progress) as file:
+                    _pour(fs, path, size, file)
             found = part.stat().st_size
             if size is not None and found != size:
                 raise OSError(f"{found} bytes arrived of {size}; it may be changing while it is read")
@@ -63,14 +69,21 @@ class _Counted(io.BufferedWriter):
         return count
 
 
+def _streams(fs: Any) -> bool:
+    """Storage that is asked once for a whole file, of whatever size: web servers need not know ranges, and FTP begins a
+    new transfer for each. Both write into an open file piece by piece."""
+    return is_web(fs) or fs.protocol == "ftp"
+
+
 def _pour(fs: Any, path: str, size: int | None, file: _Counted) -> None:
-    if is_web(fs) or fs.protocol == "ftp":
-        # One request for all of it: web servers need not know ranges, and FTP begins a new transfer for each. Both
-        # write into an open file piece by piece.
+    if _streams(fs):
         fs.get_file(path, file)
         return
     with fs.open(path, "rb", block_size=BLOCK_BYTES) as source:
         if hasattr(source, "prefetch"):  # paramiko's
-            source.prefetch(size, SFTP_REQUESTS)
+            try:
+                source.prefetch(size, SFTP_REQUESTS)
+            except TypeError:  # before paramiko 3.3, which knows no bound
+                source.prefetch(size)
         while block := source.read(BLOCK_BYTES):
             file.write(block)

@@ -88,6 +88,19 @@ def test_a_file_that_was_only_touched_is_the_same(storage: Storage, work: Work, 
     assert isinstance(work(unit), UnitDone)
 
 
+def test_a_whole_copy_is_used_where_nobody_can_say_more(
+    storage: Storage, work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One answer too many must not throw away the copy of a long video."""
+
+    def busy(*_: object) -> None:
+        raise OSError("503: slow down")
+
+    (unit,) = plan(storage, str(write_video(tmp_path / "v.mp4", 12)))
+    monkeypatch.setattr("cluster.open_video.stat_source", busy)
+    assert isinstance(work(unit), UnitDone)
+
+
 def test_an_object_of_the_same_size_and_another_etag_is_another(
     storage: Storage, bench: Workbench, work: Work, tmp_path: Path, s3: tuple[str, dict]
 ) -> None:

@@ -163,6 +163,10 @@ def test_another_runs_plan_stands():
     kept = keep_planned([*whole, *whole_b], plan_table(both), CONFIG)
     assert [unit.unit_id for unit in kept] == [unit.unit_id for unit in both]
     assert keep_planned(both, plan_table([]), CONFIG) == both
+    # What cannot be looked up now was there for the other one.
+    lost = make_plan([ROW], {ROW.video: SourceStat(False, False, None, None), "m.png": STAT}, stats, CONFIG)
+    assert lost[0].unit_id != whole[0].unit_id
+    assert [unit.unit_id for unit in keep_planned(lost, plan_table(whole), CONFIG)] == [whole[0].unit_id]
     changed = planned(None, row=replace(ROW, end=5))
     with pytest.raises(PlannedOtherwise, match=r"1 video\(s\) \(such as 'a'\) are planned with another file"):
         keep_planned([*changed, *whole_b], plan_table(both), CONFIG)

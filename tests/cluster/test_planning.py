@@ -185,6 +185,17 @@ def test_two_runs_with_other_prompts_for_one_video_do_not_both_work_on_it(
     assert unit_ids(storage) != {unit.unit_id for unit in plan_run(storage, [row], CONFIG, {}, set(), print)}
 
 
+def test_what_a_run_of_before_planned_binds_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Prompts were edited since; meanwhile another run plans a video of its own."""
+    (row, more), storage = rows_of(tmp_path, 2), Storage(str(tmp_path / "out"))
+    plan_run(
+        storage, [replace(row, prompts=(Prompt(frame=0, object_id=7, box=(0, 0, 5, 5)),))], CONFIG, {}, set(), print
+    )
+    meanwhile(monkeypatch, lambda: plan_run(storage, [more], CONFIG, {}, set(), print))
+    units = plan_run(storage, [row], CONFIG, {}, set(), print)
+    assert {unit.unit_id for unit in units} < unit_ids(storage) and len(unit_ids(storage)) == 2
+
+
 def test_a_damaged_plan_says_what_to_do(tmp_path: Path):
     storage = Storage(str(tmp_path))
     storage.publish(planning.PLAN_NAME, b"no parquet")

@@ -66,7 +66,7 @@ def wait_until_told(storage: Storage, **facts: object) -> None:
 def test_it_says_that_it_plans_again_and_again_until_there_is_more_to_say(storage):
     with ProgressFile(storage, every=0.02) as file:
         assert told(storage)["state"] == "planning"
-        write(storage, age=0.0, state="running")
+        write(storage, age=120.0)  # of one that was killed
         wait_until_told(storage, state="planning", pid=os.getpid())
         file.show(Standing(1, 0, 5, all_work=1.0), Tally())
         wait_until_told(storage, state="running", videos_done=1)
@@ -80,15 +80,31 @@ def test_a_run_that_ends_while_it_plans_says_so(storage):
     assert told(storage)["state"] == "stopped"
 
 
-def test_another_driver_is_remembered_when_its_word_is_replaced(storage, monkeypatch):
-    with ProgressFile(storage, every=0.02) as file:
+def test_a_run_without_work_does_not_hide_one_that_is_at_work(storage):
+    with ProgressFile(storage, every=60.0) as file:
         assert not file.met() and file.other() is None
         write(storage, age=0.0)
-        wait_until_told(storage, state="planning", pid=os.getpid())
-        assert other_driver(storage) is None
         assert file.met() and file.other() == "process 1 on elsewhere"
-        monkeypatch.setattr("cluster.progress_file.FRESH_SECONDS", 0.0)  # as if that had been long ago
-        assert file.met() and file.other() is None
+        file._publish_planning()
+        assert told(storage)["host"] == "elsewhere"
+        write(storage, age=0.0, state="done")
+        assert file.met() and file.other() is None  # it was there, and may have planned
+        write(storage, age=0.0)
+        file.close(Standing(5, 0, 5), Tally(), "done")
+    assert told(storage)["host"] == "elsewhere"
+    with pytest.raises(KeyboardInterrupt), ProgressFile(storage):
+        raise KeyboardInterrupt
+    assert told(storage)["host"] == "elsewhere"
+
+
+def test_a_run_at_work_says_so_whoever_else_does(storage):
+    write(storage, age=0.0)
+    with ProgressFile(storage, every=0.02) as file:
+        file.show(Standing(1, 0, 5, all_work=1.0), Tally())
+        wait_until_told(storage, pid=os.getpid(), state="running")
+        write(storage, age=0.0)
+        file.close(Standing(5, 0, 5), Tally(), "done")
+    assert told(storage)["pid"] == os.getpid() and told(storage)["state"] == "done"
 
 
 def test_the_pace_is_that_of_the_work_not_of_the_planning(storage):

@@ -11,13 +11,20 @@ from schemas import failures
 UNITS = {"a" * 32: "decoder-crash", "b" * 32: "not-a-video", "c" * 32: None}
 
 
-@pytest.fixture
-def output(tmp_path):
+def empty() -> bytes:
+    """A table of failures without a row."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(failures.SCHEMA.empty_table(), sink)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.fixture(params=["no table", "no row"])
+def output(tmp_path, request):
     storage = Storage(str(tmp_path / "out"))
     for unit_id, kind in UNITS.items():
         name = failure_name(unit_id, 2, "final")
         if kind is None:
-            storage.publish(name, b"not a table")
+            storage.publish(name, b"not a table" if request.param == "no table" else empty())
             continue
         schema = pa.schema([column.with_nullable(True) for column in failures.SCHEMA], failures.SCHEMA.metadata)
         sink = pa.BufferOutputStream()

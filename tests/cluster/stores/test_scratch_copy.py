@@ -33,6 +33,17 @@ def test_an_s3_object_is_told_of_block_by_block(bucket, tmp_path):
     assert sum(seen) == len(data) and len(seen) == 4 and max(seen) == BLOCK_BYTES
 
 
+def test_a_small_object_is_one_request(bucket, tmp_path, monkeypatch):
+    """An open file asks for its size first; a folder of images would take twice as long."""
+    fs, path = bucket
+    fs.pipe_file(path, b"a" * 1000)
+    asked, call = [], fs._call_s3
+    monkeypatch.setattr(fs, "_call_s3", lambda name, *a, **more: asked.append(name) or call(name, *a, **more))
+    seen = []
+    copy_file(fs, path, tmp_path / "a.png", 1000, seen.append)
+    assert asked == ["get_object"] and sum(seen) == 1000 and (tmp_path / "a.png").stat().st_size == 1000
+
+
 def test_an_s3_object_that_is_replaced_while_it_is_copied_is_never_mixed(bucket, tmp_path, monkeypatch):
     monkeypatch.setattr("cluster.stores.scratch_copy.time.sleep", lambda seconds: None)
     fs, path = bucket
