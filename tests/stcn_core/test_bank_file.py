@@ -106,16 +106,20 @@ def test_split_from_the_file_equals_unsplit(network: STCN, policy: str, prompts:
 
 
 @pytest.mark.parametrize("policy", MEMORY_POLICIES)
-def test_a_bank_larger_than_the_video(network: STCN, policy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("found", [True, False])
+def test_a_bank_larger_than_the_video(
+    network: STCN, policy: str, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Slots that stay empty are not saved; whoever loads need not know how many frames were visited."""
+    monkeypatch.setattr("stcn_core.offline.found_again", lambda mask, guess: found)
     options = replace(SETTINGS, memory_policy=policy, memory_frames=60, burn_in_frames=0)
     path = tmp_path / "bank.safetensors"
     run = burned_in(network, PROMPTS["apart"], options)
     run.save_bank(path)
     whole = digest(dict(run.final_pass(enumerate(VIDEO))))
     with safe_open(path, "pt") as file:
-        # Both prompted frames hold a given mask: they are pinned, not visited. The seed is dropped.
-        assert file.get_slice("keys").get_shape()[0] == FRAMES
+        # Both prompted frames hold a given mask: they are pinned, not visited. A seed that is needed stays.
+        assert file.get_slice("keys").get_shape()[0] == FRAMES + (not found)
     assert digest(split(network, PROMPTS["apart"], path, options, visited=None)) == whole
     assert digest(split(network, PROMPTS["apart"], path, options, visited=3)) == whole
 

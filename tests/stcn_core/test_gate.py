@@ -146,9 +146,10 @@ def test_a_box_stays_where_nothing_else_tells_of_its_object(
     frames = {3: FramePrompts({1: one}, {1: one, 2: two}), 9: FramePrompts({2: np.zeros(SIZE, np.uint8)})}
     run, _ = burned_in(network, settings("", **changes), PromptSet((1, 2), frames))
     assert run.memory.bank_frames() == []
-    # Object 1 has a pinned mask and needs its box no more; object 2 is pinned only where it is absent.
-    assert [(slot.frame, slot.valid) for slot in run.memory.slots if not slot.pinned and slot.frame >= 0] == [
-        (3, (False, True))
+    # Of object 2 nothing else is known but where it is absent.
+    assert [(slot.frame, slot.absent) for slot in run.memory.slots if slot.frame >= 0 and slot.valid[1]] == [
+        (3, ()),
+        (9, (True, True)),
     ]
     assert 2 in {mask.object_id for _, masks in run.final_pass(enumerate(VIDEO)) for mask in masks}
 
