@@ -145,7 +145,7 @@ def keep_planned(units: Sequence[Unit], there: pa.Table, config: RunConfig) -> l
         if records and ids != {unit.unit_id for unit in video}:
             unit = video[0]
             if unit.found:
-                video = video_units(unit.row, unit.source, unit.video_key, _probe(records[0]), config, unit.found)
+                video = video_units(unit.row, unit.source, unit.video_key, _probe(records[0]), config)
             else:  # it was there for the other one, and may be there again
                 video = _units_again(unit, records[0], config)
             if ids != {part.unit_id for part in video}:

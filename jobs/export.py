@@ -26,7 +26,7 @@ from cluster.inspect.inspection import Unreadable, read_plan, side_by_side
 from cluster.source_images import source_images
 from cluster.stores.remote import connect
 from cluster.stores.storage import Storage
-from cluster.stores.storage_errors import DISK, explain, explained
+from cluster.stores.storage_errors import disk_explained, explained
 from jobs.arguments import misplaced, options, positive, usual_processes
 from jobs.messages import refuse, run_command, say
 from schemas.convert.exchange import ExportSettings, OutFile
@@ -317,13 +317,8 @@ def _publish(target: Storage, file: OutFile, scratch: str | None) -> int:
         made = tempfile.TemporaryDirectory(prefix="stcn-export-", dir=scratch)
     with made as folder:
         path = Path(folder) / "file"
-        try:
-            with open(path, "wb") as out:
-                file.write(out)
-        except OSError as error:
-            if error.errno in DISK and not getattr(error, "explained", False):
-                raise explain(error, f"{folder} (see --scratch)", "written") from error
-            raise
+        with disk_explained(f"{folder} (see --scratch)", "written"), open(path, "wb") as out:
+            file.write(out)
         return target.publish(file.name, path).size
 
 

@@ -28,7 +28,7 @@ from stcn_core.masks import MaskScores, ObjectMask, frame_masks
 from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
 from stcn_core.online import OnlineSegmenter
-from stcn_core.prompts import FramePrompts, PromptError, PromptSet, found_again, shrink_mask
+from stcn_core.prompts import FramePrompts, PromptError, PromptSet, shrink_mask
 from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.score import score_frames
 from stcn_core.settings import OfflineSettings
@@ -137,12 +137,10 @@ class OfflineSegmenter:
         seeds = self.memory.seeds()
         known = self.memory.known_without(seeds)
         asked = {k: mask for k, mask in guesses.items() if known[k]}
-        found = []
+        found = set()
         if asked:
             encoded = self.propagation.encode([frame], [picture(frame)])
-            probabilities = self.propagation.segment(encoded, self.memory, range(len(self.positions)), without=seeds)
-            labels = self.propagation.unpad(probabilities[0]).argmax(0).cpu().numpy()
-            found = [k for k, mask in asked.items() if found_again(labels == k + 1, mask)]
+            found = self.propagation.finds(encoded, self.memory, range(len(self.positions)), asked, seeds)
         return [k for k in guesses if k not in found]
 
     def _visit(self, frame: int, picture: Callable[[int], np.ndarray], rehearsal: bool) -> None:

@@ -11,7 +11,6 @@ from stcn_core.aggregate import soft_aggregate
 from stcn_core.image_change import image_change
 from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
-from stcn_core.prompts import found_again
 from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.settings import OfflineSettings
 
@@ -107,9 +106,7 @@ class OnlineSegmenter:
         known = [k for k, begun in enumerate(self.memory.known()) if begun]
         if not seeds.keys() & set(known):
             return set()
-        probabilities = self.propagation.segment(encoded, self.memory, known)[0]
-        labels = self.propagation.unpad(probabilities).argmax(0).cpu().numpy()
-        return {k for n, k in enumerate(known, 1) if k in seeds and found_again(labels == n, seeds[k])}
+        return self.propagation.finds(encoded, self.memory, known, seeds)
 
     def _memorise_given(self, encoded: EncodedFrames, given: Mapping[int, np.ndarray]) -> None:
         """stcnbuf: the given masks go into the bank, and this frame too is predicted."""

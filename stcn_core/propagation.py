@@ -1,6 +1,6 @@
 """A batch of frames against one memory: the step that every pass, offline or online, is made of."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
 from stcn_core.network import STCN, KeyFeatures
 from stcn_core.precision import Precision
+from stcn_core.prompts import found_again
 from stcn_core.region import boxes_of, coverage, decode_regions
 
 
@@ -90,6 +91,20 @@ class Propagation:
         else:
             logits = self.network.decode(readout, encoded.features)  # [B, K, H, W]
         return soft_aggregate(torch.sigmoid(logits))
+
+    def finds(
+        self,
+        encoded: EncodedFrames,
+        memory: MemoryBank,
+        objects: Sequence[int],
+        guesses: Mapping[int, np.ndarray],
+        without: Collection[int] = (),
+    ) -> set[int]:
+        """Those of the guessed objects (object -> uint8 [h, w]) that the memory finds on one frame where the guesses
+        are. objects and without: as `segment` has them; the objects share the pixels."""
+        probabilities = self.segment(encoded, memory, objects, without=without)[0]
+        labels = self.unpad(probabilities).argmax(0).cpu().numpy()
+        return {k for n, k in enumerate(objects, 1) if k in guesses and found_again(labels == n, guesses[k])}
 
     @torch.inference_mode()
     def value(self, encoded: EncodedFrames, masks: Tensor) -> Tensor:

@@ -55,6 +55,18 @@ def explained(url: str, action: str) -> Iterator[None]:
         raise explain(error, url, action) from error
 
 
+@contextmanager
+def disk_explained(url: str, action: str) -> Iterator[None]:
+    """As `explained`, for a block that reads elsewhere while it writes to a local disk: of a full disk, or one that is
+    not to be written, alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK and not getattr(error, "explained", False):
+            raise explain(error, url, action) from error
+        raise
+
+
 def explain(error: BaseException, url: str, action: str) -> OSError:
     """The error to raise instead of `error`."""
     kind, what, remedy = _judge(error, url)

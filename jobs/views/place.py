@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.stores.remote import connect, is_file
-from cluster.stores.storage_errors import DISK, explain, explained
+from cluster.stores.storage_errors import disk_explained, explained
 from schemas.urls import public_url
 
 
@@ -42,12 +42,8 @@ def placed(url: str, suffix: str, options: Mapping[str, Any] | None = None) -> I
         handle, name = tempfile.mkstemp(prefix=".rendering-", suffix=suffix, dir=folder)
         os.close(handle)
     try:
-        try:
+        with disk_explained(url, "written"):
             yield Path(name)
-        except OSError as error:
-            if error.errno in DISK and not getattr(error, "explained", False):
-                raise explain(error, url, "written") from error
-            raise
         with explained(url, "written"):
             if folder is None:
                 fs.put_file(name, target)

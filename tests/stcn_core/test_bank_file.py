@@ -111,7 +111,7 @@ def test_a_bank_larger_than_the_video(
     network: STCN, policy: str, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slots that stay empty are not saved; whoever loads need not know how many frames were visited."""
-    monkeypatch.setattr("stcn_core.offline.found_again", lambda mask, guess: found)
+    monkeypatch.setattr("stcn_core.propagation.found_again", lambda mask, guess: found)
     options = replace(SETTINGS, memory_policy=policy, memory_frames=60, burn_in_frames=0)
     path = tmp_path / "bank.safetensors"
     run = burned_in(network, PROMPTS["apart"], options)

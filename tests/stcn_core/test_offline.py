@@ -224,7 +224,7 @@ def test_pinned_frames_stay_and_are_not_visited_twice(network: STCN) -> None:
 
 @pytest.mark.parametrize("found", [True, False])
 def test_boxes_seed_and_are_predicted_again(network: STCN, monkeypatch: pytest.MonkeyPatch, found: bool) -> None:
-    monkeypatch.setattr("stcn_core.offline.found_again", lambda mask, guess: found)
+    monkeypatch.setattr("stcn_core.propagation.found_again", lambda mask, guess: found)
     box = np.zeros(SIZE, np.uint8)
     box[10:30, 10:40] = 1
     prompts = PromptSet((1, 2), {3: FramePrompts({1: mask_of(3, 1)}, {2: box}), 8: FramePrompts({}, {2: box})})
