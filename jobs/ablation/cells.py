@@ -70,6 +70,9 @@ def grid() -> list[Cell]:
     add(CAUSAL_RESERVOIR, "causal policy", causal, headline=True, memory_policy="reservoir")
     changes = {"memory_policy": "reservoir", "memory_frames": DEFAULT_BANK}
     add(f"{CAUSAL_RESERVOIR}-bank-{DEFAULT_BANK}", "causal policy", causal, all_long=True, **changes)
+    add(
+        f"{CAUSAL_RESERVOIR}-ring-0", "causal policy", causal, all_long=True, memory_policy="reservoir", recent_frames=0
+    )
     add("causal-random-frame", "causal policy", causal, memory_policy="random-frame")
     add("causal-unpinned", "causal policy", causal, pin_prompts=False)
     add("causal-confidence", "causal policy", causal, **GATES["confidence"])
@@ -78,13 +81,13 @@ def grid() -> list[Cell]:
         add(f"gate-{name}", "gate", headline=name == "two-way", **change)
     outward = replace(base, burn_in_order="outward")
     add("order-outward", "order", outward, headline=True)
-    add("order-outward-relabel", "order", outward, **GATES["relabel"])
     # Under fifo an outward burn-in leaves only what is farthest from the prompts.
     spread = replace(outward, memory_policy="reservoir")
     add(OUTWARD, "outward, reservoir", spread, headline=True)
     for bank in (50, DEFAULT_BANK):
         all_long = bank == DEFAULT_BANK
         add(f"{OUTWARD}-bank-{bank}", "outward, reservoir", spread, memory_frames=bank, all_long=all_long)
+    add(f"{OUTWARD}-ring-0", "outward, reservoir", spread, all_long=True, recent_frames=0)
     for more in ("agreement", "two-way", "relabel"):
         add(f"{OUTWARD}-{more}", "outward, reservoir", spread, headline=more == "two-way", **GATES[more])
     add("passes-2", "passes", burn_in_passes=2)
@@ -92,7 +95,6 @@ def grid() -> list[Cell]:
         add(f"gate-{name}-passes-2", "gate x passes", burn_in_passes=2, **change)
     add("gate-restart-passes-2", "gate x passes", burn_in_passes=2, burn_in_gate="restart")
     add("order-outward-passes-2", "gate x passes", outward, burn_in_passes=2)
-    add("order-outward-restart-passes-2", "gate x passes", outward, burn_in_passes=2, burn_in_gate="restart")
     for times in (1, 2, 8):
         add(f"burn-in-{times}x", "burn-in frames", burn_in_frames=times * BANK)
     for policy in EVICTIONS:
