@@ -38,6 +38,11 @@ class Cell:
         return not self.causal or self.settings.memory_policy not in ("fifo", "unbounded")
 
 
+def bank_suffix(bank: int) -> str:
+    """What a cell's name says of its bank: nothing of the base's."""
+    return "" if bank == BANK else f"-bank-{bank}"
+
+
 def grid() -> list[Cell]:
     """All cells, at most 60, the headline ones first. The base is the customer's procedure, whatever the defaults."""
     base = OfflineSettings(memory_frames=BANK, memory_policy="fifo", burn_in_order="priority")
@@ -70,9 +75,10 @@ def grid() -> list[Cell]:
     add(CAUSAL_RESERVOIR, "causal policy", causal, headline=True, memory_policy="reservoir")
     changes = {"memory_policy": "reservoir", "memory_frames": DEFAULT_BANK}
     add(f"{CAUSAL_RESERVOIR}-bank-{DEFAULT_BANK}", "causal policy", causal, all_long=True, **changes)
-    add(
-        f"{CAUSAL_RESERVOIR}-ring-0", "causal policy", causal, all_long=True, memory_policy="reservoir", recent_frames=0
-    )
+    changes = {"memory_policy": "reservoir", "recent_frames": 0}
+    for bank in (BANK, DEFAULT_BANK):
+        named = f"{CAUSAL_RESERVOIR}-ring-0" + bank_suffix(bank)
+        add(named, "causal policy", causal, all_long=True, memory_frames=bank, **changes)
     add("causal-random-frame", "causal policy", causal, memory_policy="random-frame")
     add("causal-unpinned", "causal policy", causal, pin_prompts=False)
     add("causal-confidence", "causal policy", causal, **GATES["confidence"])
@@ -87,14 +93,17 @@ def grid() -> list[Cell]:
     for bank in (50, DEFAULT_BANK):
         all_long = bank == DEFAULT_BANK
         add(f"{OUTWARD}-bank-{bank}", "outward, reservoir", spread, memory_frames=bank, all_long=all_long)
-    add(f"{OUTWARD}-ring-0", "outward, reservoir", spread, all_long=True, recent_frames=0)
+    for bank in (BANK, DEFAULT_BANK):
+        named = f"{OUTWARD}-ring-0" + bank_suffix(bank)
+        add(named, "outward, reservoir", spread, all_long=True, memory_frames=bank, recent_frames=0)
+    # As many frames offered as a causal run offers on 2,000: what a reservoir turns away is not computed.
+    add(f"{OUTWARD}-ring-0-20x", "outward, reservoir", spread, all_long=True, burn_in_frames=20 * BANK, recent_frames=0)
     for more in ("agreement", "two-way", "relabel"):
         add(f"{OUTWARD}-{more}", "outward, reservoir", spread, headline=more == "two-way", **GATES[more])
     add("passes-2", "passes", burn_in_passes=2)
     for name, change in GATES.items():
         add(f"gate-{name}-passes-2", "gate x passes", burn_in_passes=2, **change)
     add("gate-restart-passes-2", "gate x passes", burn_in_passes=2, burn_in_gate="restart")
-    add("order-outward-passes-2", "gate x passes", outward, burn_in_passes=2)
     for times in (1, 2, 8):
         add(f"burn-in-{times}x", "burn-in frames", burn_in_frames=times * BANK)
     for policy in EVICTIONS:
@@ -106,6 +115,4 @@ def grid() -> list[Cell]:
     add("own-slot", "own slot", exclude_own=False)
     for ring in (0, 1, 4):
         add(f"ring-{ring}", "ring", recent_frames=ring)
-    add("group-1", "group", group_frames=1)
-    add("group-10", "group", group_frames=10)
     return found
