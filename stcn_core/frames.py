@@ -1,6 +1,7 @@
 """From decoded pixels to network input and back."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -41,6 +42,13 @@ def normalise(frames: np.ndarray | Tensor, device: torch.device | str = "cpu") -
         # From pinned memory the copy runs beside what the device still computes.
         pixels = pixels.pin_memory().to(device, non_blocking=True)
     pixels = pixels.to(device).permute(0, 3, 1, 2).float()  # keeps channels_last
-    mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
+    mean, std = _statistics(torch.device(device))
     return (pixels - mean) / std
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [1, 3, 1, 1] in steps of uint8, on the device: copied there for every frame, they would make
+    the host wait each time for all that is queued."""
+    with torch.inference_mode(False):
+        return tuple(torch.tensor(numbers, device=device).view(1, 3, 1, 1) * 255 for numbers in (MEAN, STD))

@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SCORE_STEPS = 1 << 24
+from stcn_core.host_copy import HostCopy
+from stcn_core.label_sums import label_areas, label_sums, small_labels
+
 UPSAMPLED_BYTES = 256 << 20  # of probabilities at the source's resolution that live at a time
 # On a CPU torch upsamples three channels, and pictures of a few thousand pixels, by routines with other roundings.
 # Groups of one size, at least this large, give the bits that all channels at once would at any size where groups are
@@ -14,20 +16,20 @@ LEAST_TOGETHER = 8
 
 
 def label_frame(probabilities: Tensor, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Aggregated probabilities [1 + K, h, w] -> labels uint8 or int32 [H, W] and scores [K] at the source's size.
+    """Aggregated probabilities [1 + K, h, w] -> labels uint8 or int32 [H, W] and scores float64 [K] at the source's
+    size.
 
     Probabilities, not labels, are upsampled (bilinear, align_corners False), then argmax, on their device.
     """
+    return begin_labels(probabilities, size).arrays()
+
+
+def begin_labels(probabilities: Tensor, size: tuple[int, int]) -> HostCopy:
+    """As `label_frame`, but not waited for."""
     best, labels = _best(probabilities, size)
     count = probabilities.shape[0]
-    flat = labels.flatten()
-    area = torch.bincount(flat, minlength=count)
-    # Sums of whole numbers are exact in any order, so that a device's atomic additions cannot change a score.
-    steps = (best.flatten().double() * SCORE_STEPS).round()
-    total = torch.bincount(flat, weights=steps, minlength=count) / SCORE_STEPS
-    scores = (total / area.clamp(min=1)).cpu().numpy()[1:]
-    kind = torch.uint8 if count <= 256 else torch.int32
-    return labels.to(kind).cpu().numpy(), scores
+    scores = label_sums(labels, (best,), count)[0] / label_areas(labels, count).clamp(min=1)
+    return HostCopy(small_labels(labels, count), scores[1:])
 
 
 def _best(probabilities: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -37,4 +37,5 @@ class MatchMaps:
             flat = queries.flatten(2).float()  # [b, Ck, T]
             distance = distance + flat.square().sum(1).flatten() * flat.shape[1] ** -0.5
         for target, found in ((self.entropy, entropy), (self.distance, distance.clamp(min=0))):
-            target[members, list(positions)] = found.view(len(queries), 1, -1)
+            for position in positions:  # a list as an index would be copied to the device, and waited for
+                target[members, position] = found.view(len(queries), -1)

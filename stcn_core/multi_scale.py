@@ -7,8 +7,9 @@ grows with the video. Each run sees its own predictions only, as in the branch, 
 
 import io
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import tee, zip_longest
 from pathlib import Path
 
@@ -19,14 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from stcn_core.behind import behind
-from stcn_core.labels import label_frame
-from stcn_core.masks import MaskScores, ObjectMask, frame_masks
-from stcn_core.offline import FULL, NOTHING, OfflineSegmenter, Picture
+from stcn_core.labels import begin_labels
+from stcn_core.masks import MaskScores, ObjectMask
+from stcn_core.offline import Labelled, OfflineSegmenter, Picture, Prediction, decided
 from stcn_core.prompts import FramePrompts, PromptSet
 from stcn_core.propagation import Propagation
 from stcn_core.settings import OfflineSettings, Scale, parse_scales
-
-Prediction = tuple[int, Tensor, list[MaskScores]]
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class MultiScaleSegmenter:
             run.segmenter.final_predictions(run.views(stream), list(run.views(before)))
             for run, stream in zip(self.runs, streams, strict=True)
         ]
-        return behind(zip(*predictions, strict=True), self._decided, self.late, FULL)
+        return self._masks(predictions)
 
     def causal_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
         """Frame by frame, as OfflineSegmenter's."""
@@ -134,7 +133,7 @@ class MultiScaleSegmenter:
         predictions = [
             run.segmenter.causal_predictions(run.views(stream)) for run, stream in zip(self.runs, streams, strict=True)
         ]
-        return behind(zip(*predictions, strict=True), self._decided, self.late, FULL)
+        return self._masks(predictions)
 
     def save_bank(self, path: Path) -> None:
         """The runs' banks in one tar file. Raises OSError."""
@@ -161,18 +160,20 @@ class MultiScaleSegmenter:
         except (tarfile.TarError, KeyError, EOFError) as error:
             raise ValueError(f"{path} is no whole archive of {len(self.runs)} banks ({error}): do it again") from error
 
-    def _decided(self, results: tuple[Prediction, ...]) -> tuple[int, list[ObjectMask]]:
-        """All runs' predictions of one frame -> its masks."""
-        frame = results[0][0]
-        with torch.inference_mode():  # of this thread
+    def _masks(self, predictions: list[Iterator[Prediction]]) -> Iterator[tuple[int, list[ObjectMask]]]:
+        labelled = map(self._labelled, zip(*predictions, strict=True))
+        return behind(labelled, partial(decided, self.prompts), self.late)
+
+    def _labelled(self, results: tuple[Prediction, ...]) -> Labelled:
+        """All runs' predictions of one frame, averaged; as OfflineSegmenter's."""
+        with torch.inference_mode():
             total: Tensor | None = None
-            for run, (_, probabilities, _) in zip(self.runs, results, strict=True):
-                enlarged = _at_size(probabilities.flip(-1) if run.mirrored else probabilities, self.source)
+            for run, result in zip(self.runs, results, strict=True):
+                probabilities = result.probabilities.flip(-1) if run.mirrored else result.probabilities
+                enlarged = _at_size(probabilities, self.source)
                 total = enlarged if total is None else total + enlarged
-            labels, scores = label_frame(total / len(self.runs), self.source)
-        more = [_mean(known) for known in zip(*(scores for _, _, scores in results), strict=True)]
-        given = self.prompts.frames.get(frame, NOTHING).given
-        return frame, frame_masks(labels, scores, self.prompts.object_ids, given, more)
+            labels = begin_labels(total / len(self.runs), self.source)
+        return results[0].frame, labels, partial(_averaged, [result.scores for result in results])
 
 
 def scaled_size(source: tuple[int, int], scale: Scale) -> tuple[int, int]:
@@ -198,6 +199,11 @@ def _at_size(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(probabilities.shape[-2:]) == tuple(size):
         return probabilities.clone()
     return F.interpolate(probabilities[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def _averaged(runs: Sequence[Callable[[], list[MaskScores]]]) -> list[MaskScores]:
+    """The objects' scores in each run -> their means."""
+    return [_mean(known) for known in zip(*(scores() for scores in runs), strict=True)]
 
 
 def _mean(scores: tuple[MaskScores, ...]) -> MaskScores:

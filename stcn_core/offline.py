@@ -11,6 +11,7 @@ A causal run (`burn_in_passes` 0) replaces 1 to 3 by `causal_pass`.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,19 +24,31 @@ from stcn_core.admission import confidence
 from stcn_core.bank_file import load_bank, save_bank
 from stcn_core.behind import behind
 from stcn_core.gate import Gate, stages, surest
-from stcn_core.labels import label_frame
+from stcn_core.host_copy import HostCopy
+from stcn_core.labels import begin_labels
 from stcn_core.masks import MaskScores, ObjectMask, frame_masks
 from stcn_core.match import MatchMaps
 from stcn_core.memory import MemoryBank
 from stcn_core.online import OnlineSegmenter
 from stcn_core.prompts import FramePrompts, PromptError, PromptSet, shrink_mask
 from stcn_core.propagation import EncodedFrames, Propagation
-from stcn_core.score import score_frames
+from stcn_core.score import FrameScores, score_frames
 from stcn_core.settings import OfflineSettings
 
 Picture = tuple[int, np.ndarray]  # frame number, uint8 RGB [h, w, 3] of the working size
+# Frame number, its labels and their scores, and the objects' other scores: to be waited for.
+Labelled = tuple[int, HostCopy, Callable[[], list[MaskScores]]]
 NOTHING = FramePrompts()
-FULL = (torch.OutOfMemoryError,)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One frame before the decision: aggregated probabilities [1 + K, h, w] of the working size, and the objects'
+    scores, which may have to be waited for."""
+
+    frame: int
+    probabilities: Tensor
+    scores: Callable[[], list[MaskScores]]
 
 
 class OfflineSegmenter:
@@ -184,12 +197,12 @@ class OfflineSegmenter:
         A run that begins at a later segment (a multiple of `segment_frames` into the video) gives the last
         `ring_frames` frames before it, and gets the masks that the whole run would have made.
         """
-        yield from behind(self.final_predictions(pictures, before), self._decided, self.late, FULL)
+        yield from behind(
+            map(self._labelled, self.final_predictions(pictures, before)), partial(decided, self.prompts), self.late
+        )
 
-    def final_predictions(
-        self, pictures: Iterable[Picture], before: Iterable[Picture] = ()
-    ) -> Iterator[tuple[int, Tensor, list[MaskScores]]]:
-        """The final pass up to the decision: frame, probabilities [1 + K, h, w] of the working size, scores."""
+    def final_predictions(self, pictures: Iterable[Picture], before: Iterable[Picture] = ()) -> Iterator[Prediction]:
+        """The final pass up to the decision."""
         stream, group = iter(pictures), self.settings.group_frames
         last = deque(before, maxlen=self.ring_frames)
         position = 0
@@ -224,9 +237,11 @@ class OfflineSegmenter:
 
     def causal_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
         """Frame by frame: objects begin where they are prompted, and nothing later is known."""
-        yield from behind(self.causal_predictions(pictures), self._decided, self.late, FULL)
+        yield from behind(
+            map(self._labelled, self.causal_predictions(pictures)), partial(decided, self.prompts), self.late
+        )
 
-    def causal_predictions(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, Tensor, list[MaskScores]]]:
+    def causal_predictions(self, pictures: Iterable[Picture]) -> Iterator[Prediction]:
         """The causal pass up to the decision, as `final_predictions`."""
         online = OnlineSegmenter(
             self.propagation,
@@ -240,9 +255,9 @@ class OfflineSegmenter:
             probabilities = online.step(frame, picture, self._small(here.given), self._small(here.seeds))
             padding = self.propagation.padding
             scores = score_frames(padding.add(probabilities)[None], padding, online.match)
-            yield frame, probabilities, scores[0]
+            yield Prediction(frame, probabilities, partial(scores.__getitem__, 0))
 
-    def _group(self, members: list[Picture]) -> Iterator[tuple[int, Tensor, list[MaskScores]]]:
+    def _group(self, members: list[Picture]) -> Iterator[Prediction]:
         """A group in micro-batches that all read the same memory; only then does the ring advance.
 
         Where the device has too little memory for the batch it is halved, here and for the rest of the video.
@@ -264,11 +279,12 @@ class OfflineSegmenter:
                 continue
             done += len(part)
             for index, (frame, _) in enumerate(part):
-                yield frame, self.propagation.unpad(probabilities[index]), scores[index]
+                found = self.propagation.unpad(probabilities[index])
+                yield Prediction(frame, found, partial(scores.__getitem__, index))
         if len(members) == self.settings.group_frames:
             self._advance(encoded[len(part) - 1], probabilities[-1:])
 
-    def _segment(self, encoded: EncodedFrames) -> tuple[Tensor, list[list[MaskScores]]]:
+    def _segment(self, encoded: EncodedFrames) -> tuple[Tensor, FrameScores]:
         """Probabilities [B, 1 + K, H, W] and the objects' scores on each frame."""
         objects = range(len(self.positions))
         match = MatchMaps.unread(len(encoded.frames), len(objects), self.memory.tokens, self.propagation.device)
@@ -286,13 +302,23 @@ class OfflineSegmenter:
             values = self.propagation.value(encoded, probabilities[0, 1:])
             self.memory.remember_recent(frame, encoded.features.key[0], values, self._everyone)
 
-    def _decided(self, prediction: tuple[int, Tensor, list[MaskScores]]) -> tuple[int, list[ObjectMask]]:
-        frame, probabilities, more = prediction
-        with torch.inference_mode():  # of this thread
-            labels, scores = label_frame(probabilities, self.source)
-        given = self.prompts.frames.get(frame, NOTHING).given
-        return frame, frame_masks(labels, scores, self.prompts.object_ids, given, more)
+    def _masks(self, predictions: Iterable[Prediction]) -> Iterator[tuple[int, list[ObjectMask]]]:
+        return behind(map(self._labelled, predictions), partial(decided, self.prompts), self.late)
+
+    def _labelled(self, prediction: Prediction) -> Labelled:
+        """Begins what the device does for the decision, behind what it did for the prediction."""
+        with torch.inference_mode():
+            labels = begin_labels(prediction.probabilities, self.source)
+        return prediction.frame, labels, prediction.scores
 
     def _small(self, masks: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """By object id at the source's size -> by position at the working size."""
         return {self.positions[i]: shrink_mask(mask, self.size) for i, mask in masks.items()}
+
+
+def decided(prompts: PromptSet, labelled: Labelled) -> tuple[int, list[ObjectMask]]:
+    """The host's part of the decision, in a thread of its own where there is a device. Raises what the scores raise."""
+    frame, copy, more = labelled
+    labels, scores = copy.arrays()
+    given = prompts.frames.get(frame, NOTHING).given
+    return frame, frame_masks(labels, scores, prompts.object_ids, given, more())

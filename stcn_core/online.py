@@ -71,8 +71,10 @@ class OnlineSegmenter:
         self.match = MatchMaps.unread(1, self.memory.objects, self.memory.tokens, self.propagation.device)
         if active:
             found = MatchMaps.unread(1, len(active), self.memory.tokens, self.propagation.device)
-            full[active] = self.propagation.segment(encoded, self.memory, active, found)[0, 1:]
-            self.match.entropy[:, active], self.match.distance[:, active] = found.entropy, found.distance
+            segmented = self.propagation.segment(encoded, self.memory, active, found)[0, 1:]
+            for n, k in enumerate(active):  # a list as an index would be copied to the device, and waited for
+                full[k] = segmented[n]
+                self.match.entropy[:, k], self.match.distance[:, k] = found.entropy[:, n], found.distance[:, n]
         if given:
             padded = self._padded(given)
             full[:, padded.any(0)] = 0

@@ -1,7 +1,7 @@
 """How much a mask is to be trusted, from what its frame's probabilities and its match with the memory say.
 
 Computed at the working size on the device, a few numbers per object; masks are not touched. All sums over pixels are
-sums of whole numbers, so that a device's atomic additions cannot change a score.
+sums of whole numbers, whose order cannot change a score.
 """
 
 from dataclasses import fields
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from stcn_core.frames import Padding
-from stcn_core.labels import SCORE_STEPS
+from stcn_core.host_copy import HostCopy
+from stcn_core.label_sums import SUM_STEPS, cell_areas, in_steps, label_areas, label_sums, small_labels
 from stcn_core.masks import MaskScores
 from stcn_core.match import MatchMaps
 
@@ -21,15 +22,33 @@ STRIDE = 16
 COUNT = len(fields(MaskScores))
 
 
+class FrameScores:
+    """The scores of a group's frames, on their way to the host."""
+
+    def __init__(self, numbers: Tensor, finite: Tensor) -> None:
+        """numbers [B, K, COUNT] float32, in the order of MaskScores, NaN: not known. finite: a bool."""
+        self._copy = HostCopy(numbers, finite)
+
+    def __getitem__(self, index: int) -> list[MaskScores]:
+        """One frame's objects. Raises FloatingPointError where the probabilities are no numbers: their labels would be
+        an empty frame like any."""
+        numbers, finite = self._copy.arrays()
+        if not finite:
+            raise FloatingPointError(
+                "the network's probabilities are no numbers (NaN): some weights overflow in --precision fp16, use bf16 "
+                "or fp32; in fp32 the checkpoint is damaged"
+            )
+        return [MaskScores(*(None if np.isnan(value) else float(value) for value in row)) for row in numbers[index]]
+
+
 @torch.inference_mode()
 def score_frames(
     probabilities: Tensor, padding: Padding, match: MatchMaps | None = None, second: Tensor | None = None
-) -> list[list[MaskScores]]:
+) -> FrameScores:
     """Scores of K objects on each of B frames, from aggregated probabilities [B, 1 + K, H, W], padded.
 
     match: maps [B, K, T] of the memory read that they come from; second: the probabilities that another part of the
     memory gives. A score is None where it is not known, and where an object has no pixel at the working size.
-    Raises FloatingPointError where the probabilities are no numbers: their labels would be an empty frame like any.
     """
     frames = [
         _frame(
@@ -40,17 +59,7 @@ def score_frames(
         )
         for b, each in enumerate(probabilities)
     ]
-    numbers = torch.stack(frames).float().cpu().numpy()  # one transfer
-    if not probabilities.sum().isfinite():
-        raise FloatingPointError(
-            "the network's probabilities are no numbers (NaN): some weights overflow in --precision fp16, use bf16 or "
-            "fp32; in fp32 the checkpoint is damaged"
-        )
-    return [[_scores(row) for row in frame] for frame in numbers]
-
-
-def _scores(numbers: np.ndarray) -> MaskScores:
-    return MaskScores(*(None if np.isnan(value) else float(value) for value in numbers))
+    return FrameScores(torch.stack(frames).float(), probabilities.sum().isfinite())
 
 
 def _frame(p: Tensor, padding: Padding, match: tuple[Tensor, Tensor] | None, second: Tensor | None) -> Tensor:
@@ -58,24 +67,20 @@ def _frame(p: Tensor, padding: Padding, match: tuple[Tensor, Tensor] | None, sec
     count, height, width = p.shape
     labels, best = _labels(p, padding)
     runner_up = p.amin(0) if count == 2 else p.scatter(0, labels[None], -1.0).amax(0)
-    flat = labels.flatten()
-
-    def total(values: Tensor) -> Tensor:
-        steps = (values.flatten().double() * SCORE_STEPS).round()
-        return torch.bincount(flat, weights=steps, minlength=count)[1:] / SCORE_STEPS
-
-    area = torch.bincount(flat, minlength=count)[1:].double()
-    margin, edge = best - runner_up, near_edge(labels, padding, max(1, min(height, width) // EDGE_SHARE))
-    inside = total(best)
-    everywhere = (padding.remove(p[1:]).double() * SCORE_STEPS).round().sum((1, 2)) / SCORE_STEPS
+    edge = near_edge(small_labels(labels, count), padding, max(1, min(height, width) // EDGE_SHARE))
+    margin = best - runner_up
+    sums = label_sums(labels, (margin, margin * edge, edge, best), count)
+    sure, sure_near, near, inside = (each[1:] for each in sums)
+    area = label_areas(labels, count)[1:]
+    everywhere = in_steps(padding.remove(p[1:])).sum((1, 2)) / SUM_STEPS
     unknown = torch.full_like(area, float("nan"))
-    columns = [total(margin) / area, total(margin * edge) / total(edge), inside / (everywhere + area - inside)]
+    columns = [sure / area, sure_near / near, inside / (everywhere + area - inside)]
     if match is None:
         columns += [unknown, unknown]
     else:
-        cells = _cells(flat, count, height, width)  # [K, T]
+        cells = cell_areas(labels, count, STRIDE)  # [K, T]
         columns += [(cells * part.double()).nansum(1) / (cells * ~part.isnan()).sum(1) for part in match]
-    columns.append(unknown if second is None else _overlap(flat, _labels(second, padding)[0].flatten(), count))
+    columns.append(unknown if second is None else _overlap(labels, _labels(second, padding)[0], count))
     return torch.where(area[:, None] > 0, torch.stack(columns, 1), float("nan"))
 
 
@@ -100,18 +105,8 @@ def near_edge(labels: Tensor, padding: Padding, radius: int) -> Tensor:
     return padding.add(near)
 
 
-def _cells(flat: Tensor, count: int, height: int, width: int) -> Tensor:
-    """How many pixels of each object lie in each cell of the grid at stride 16: [K, T] float64."""
-    rows, columns = height // STRIDE, width // STRIDE
-    y = torch.arange(height, device=flat.device) // STRIDE
-    x = torch.arange(width, device=flat.device) // STRIDE
-    cell = (y[:, None] * columns + x).flatten()
-    pixels = torch.bincount(flat * (rows * columns) + cell, minlength=count * rows * columns)
-    return pixels.view(count, -1)[1:].double()
-
-
-def _overlap(flat: Tensor, other: Tensor, count: int) -> Tensor:
-    """Intersection over union per object of two flat label maps: [K] float64."""
-    both = torch.bincount(flat[flat == other], minlength=count)[1:].double()
-    areas = torch.bincount(flat, minlength=count)[1:] + torch.bincount(other, minlength=count)[1:]
-    return both / (areas - both)
+def _overlap(labels: Tensor, other: Tensor, count: int) -> Tensor:
+    """Intersection over union per object of two label maps: [K] float64."""
+    agreed = labels.where(labels == other, 0)
+    both, here, there = (label_areas(some, count)[1:] for some in (agreed, labels, other))
+    return both / (here + there - both)

@@ -2,10 +2,8 @@
 
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
 from stcn_core.behind import behind
@@ -77,23 +75,6 @@ def test_an_error_comes_in_its_place(most: int) -> None:
     assert found == [0, 1, 2]
 
 
-def test_what_failed_beside_the_next_item_is_done_again_alone() -> None:
-    """As where a device is full while the network works on the next frames."""
-    tried = []
-
-    def work(item: int) -> int:
-        here = threading.current_thread() is threading.main_thread()
-        tried.append((item, here))
-        if item in (2, 5) and not here:
-            raise MemoryError(item)
-        return item
-
-    assert list(behind(range(8), work, 3, (MemoryError,))) == list(range(8))
-    assert [item for item, here in tried if here] == [2, 5]
-    with pytest.raises(MemoryError):
-        list(behind(range(8), work, 3))
-
-
 def test_an_error_of_the_stream_ends_it() -> None:
     def items() -> Iterator[int]:
         yield 1
@@ -119,20 +100,3 @@ def test_nothing_runs_on_when_it_is_closed() -> None:
     count = len(done)
     time.sleep(0.05)
     assert len(done) == count < 10
-
-
-def test_what_the_failed_attempt_made_is_gone_when_it_is_done_again() -> None:
-    """It was too much beside the next item: kept alive by its error it would be too much again."""
-    made: list[weakref.ref] = []
-    alive: list[bool] = []
-
-    def work(item: int) -> int:
-        alive.extend(ref() is not None for ref in made)
-        large = np.zeros(1000)
-        made.append(weakref.ref(large))
-        if len(made) == 1:
-            raise MemoryError
-        return item
-
-    assert list(behind([7], work, 1, (MemoryError,))) == [7]
-    assert alive == [False]

@@ -69,9 +69,9 @@ def test_the_average_by_hand(made: Callable) -> None:
             settings = options(kernel_sigma=sigma)
             alone = OfflineSegmenter(made(size), settings, prompts, source=SIZE, size=size, video_id="v", visited=8)
             burned_in(alone, video)
-            for frame, p, _ in alone.final_predictions(enumerate(video)):
-                p = p.flip(-1) if mirrored else p
-                total[frame] += F.interpolate(p[None], SIZE, mode="bilinear", align_corners=False)[0].numpy()
+            for one in alone.final_predictions(enumerate(video)):
+                p = one.probabilities.flip(-1) if mirrored else one.probabilities
+                total[one.frame] += F.interpolate(p[None], SIZE, mode="bilinear", align_corners=False)[0].numpy()
     best = np.sort(total, 1)
     decided = best[:, -1] - best[:, -2] > 1e-3
     decided[0] = False  # the given masks

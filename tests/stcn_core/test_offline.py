@@ -9,6 +9,7 @@ import pytest
 import torch
 from made_networks import moving_squares, random_network, square_labels
 
+from stcn_core import offline
 from stcn_core.burn_in import BurnInChoice
 from stcn_core.masks import ObjectMask
 from stcn_core.memory import MemoryBank
@@ -372,11 +373,11 @@ def test_encoding_behind_the_network_changes_no_mask(network: STCN, passes: int,
     options = settings(burn_in_passes=passes)
     plain = whole_run(network, given_at(0), options)
     threads = set()
-    decided = OfflineSegmenter._decided
+    decided = offline.decided
 
-    def watched(self: OfflineSegmenter, *prediction: object) -> tuple[int, list[ObjectMask]]:
+    def watched(*given: object) -> tuple[int, list[ObjectMask]]:
         threads.add(threading.get_ident())
-        return decided(self, *prediction)
+        return decided(*given)
 
     made = OfflineSegmenter.__init__
 
@@ -385,7 +386,7 @@ def test_encoding_behind_the_network_changes_no_mask(network: STCN, passes: int,
         assert self.late == 0  # on a CPU
         self.late = self.settings.group_frames
 
-    monkeypatch.setattr(OfflineSegmenter, "_decided", watched)
+    monkeypatch.setattr(offline, "decided", watched)
     monkeypatch.setattr(OfflineSegmenter, "__init__", late)
     assert digest(whole_run(network, given_at(0), options)) == digest(plain)
     assert threads
