@@ -68,9 +68,7 @@ def grid() -> list[Cell]:
     # On long videos a causal run is better without its ring, which holds its own last mistakes.
     add("causal-ring-0", "causal policy", causal, all_long=True, recent_frames=0)
     add("causal-ring-4", "causal policy", causal, recent_frames=4)
-    add("causal-last", "causal policy", causal, recent_frames=1, include_last=True)
     add("causal-every-1", "causal policy", causal, memory_every=1)
-    add("causal-every-25", "causal policy", causal, memory_every=25)
     # As a headline: on long videos it was the best causal policy, and is what an offline run has to beat there.
     add(CAUSAL_RESERVOIR, "causal policy", causal, headline=True, memory_policy="reservoir")
     changes = {"memory_policy": "reservoir", "memory_frames": DEFAULT_BANK}
@@ -96,7 +94,17 @@ def grid() -> list[Cell]:
     for bank in (BANK, DEFAULT_BANK):
         named = f"{OUTWARD}-ring-0" + bank_suffix(bank)
         add(named, "outward, reservoir", spread, all_long=True, memory_frames=bank, recent_frames=0)
-    # As many frames offered as a causal run offers on 2,000: what a reservoir turns away is not computed.
+        # What a reservoir turns away is not computed: all frames may be offered.
+        add(
+            f"{named}-all",
+            "outward, reservoir",
+            spread,
+            memory_frames=bank,
+            recent_frames=0,
+            burn_in_frames=0,
+            all_long=True,
+        )
+    # As many as a causal run offers on 2,000.
     add(f"{OUTWARD}-ring-0-20x", "outward, reservoir", spread, all_long=True, burn_in_frames=20 * BANK, recent_frames=0)
     for more in ("agreement", "two-way", "relabel"):
         add(f"{OUTWARD}-{more}", "outward, reservoir", spread, headline=more == "two-way", **GATES[more])
