@@ -153,6 +153,9 @@ class _OnCuda(TorchFunctionMode):
             return _pinned(args[0].clone())
         if name == "empty" and kwargs.pop("pin_memory", False):
             return _pinned(func(*args, **kwargs))
+        if name == "new_tensor" and isinstance(args[0], DeviceTensor):
+            _watch.wait("a copy to the device")
+            return DeviceTensor(func(args[0].elem, *args[1:], **kwargs))
         if name == "embedding_bag":  # it makes its offsets itself, out of this mode's sight
             plain, named = tree_map_only(DeviceTensor, lambda tensor: tensor.elem, (args, kwargs))
             return DeviceTensor(func(*plain, **named)) if isinstance(args[0], DeviceTensor) else func(*args, **kwargs)
@@ -162,7 +165,10 @@ class _OnCuda(TorchFunctionMode):
         at_home = [CPU if isinstance(each, (str, torch.device)) else each for each in args]
         kwargs = {**kwargs, **({"device": CPU} if "device" in kwargs else {})}
         if args and isinstance(args[0], DeviceTensor):
-            return DeviceTensor(func(args[0].elem, *at_home[1:], **kwargs)) if name == "to" else func(*args, **kwargs)
+            if name == "to":
+                return DeviceTensor(func(args[0].elem, *at_home[1:], **kwargs))
+            kwargs.pop("device")  # its own
+            return func(*args, **kwargs)
         made = func(*at_home, **kwargs)
         if name in ("to", "as_tensor", "tensor"):
             made = made.clone()  # as a transfer does

@@ -2,6 +2,7 @@
 and no frame for which the host waits while it could queue more work."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +127,21 @@ def test_no_frame_is_waited_for(passes: int, monkeypatch: pytest.MonkeyPatch) ->
     assert not here
     others = sum((each for thread, each in watch.waits.items() if each is not watch.here()), Counter())
     assert set(others) == {"an event"}
+
+
+def test_a_bank_goes_from_device_to_file_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved on one machine, a bank may be loaded on another, with a GPU or without."""
+    options = settings()
+    expected = passed(ready(options, "cpu"), options)
+    ready(options, "cpu").save_bank(tmp_path / "cpu")
+    with pretended_device(monkeypatch):
+        run = ready(options, "cuda")
+        run.save_bank(tmp_path / "cuda")
+        run.load_bank(tmp_path / "cpu")
+        assert passed(run, options) == expected
+    run = ready(options, "cpu")
+    run.load_bank(tmp_path / "cuda")
+    assert passed(run, options) == expected
 
 
 def test_a_copy_is_complete_only_when_it_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
