@@ -77,6 +77,14 @@ def add_policies(group: argparse._ArgumentGroup) -> None:
         help="the overlap from which agreement and two-way take masks for the same (default %(default)g)",
     )
     group.add_argument(
+        "--prompt-weight",
+        type=float,
+        metavar="FACTOR",
+        default=default.prompt_weight,
+        help="a given mask counts as much in the memory as so many predicted ones that match as well (default "
+        "%(default)g; 1: no difference, as in published systems)",
+    )
+    group.add_argument(
         "--kernel-sigma",
         type=float,
         metavar="CELLS",

@@ -23,6 +23,7 @@ CAUSAL = {
     "burn_in_order": "priority",
     "memory_policy": "unbounded",
     "recent_frames": 0,
+    "prompt_weight": 1.0,
     "resolution": 480,
 }
 PRESETS: dict[str, Preset] = {
@@ -56,6 +57,7 @@ PRESETS: dict[str, Preset] = {
             "memory_frames": 128,
             "memory_every": 1,
             "recent_frames": 2,
+            "prompt_weight": 1.0,
             "group_frames": 1,
             "top_k": 20,
             "exclude_own": False,

@@ -17,6 +17,7 @@ BEFORE = {
     "include_last": False,
     "confidence_gate": 0.0,
     "pin_prompts": True,
+    "prompt_weight": 1.0,
     "burn_in_choice": "uniform",
     "burn_in_order": "priority",
     "kernel_sigma": 0.0,
@@ -43,7 +44,7 @@ class RunConfig:
     memory_frames: int = 128
     memory_policy: str = "reservoir"
     memory_every: int = 5
-    recent_frames: int = 2
+    recent_frames: int = 0
     group_frames: int = 5
     segment_frames: int = 1000
     top_k: int = 20
@@ -62,6 +63,7 @@ class RunConfig:
     include_last: bool = False
     confidence_gate: float = 0.0
     pin_prompts: bool = True
+    prompt_weight: float = 8.0
     burn_in_choice: str = "uniform"
     burn_in_order: str = "outward"
     kernel_sigma: float = 0.0

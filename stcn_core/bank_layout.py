@@ -1,6 +1,8 @@
 """Which slots of a memory bank lie where, and what each holds: what a bank is beside its tensors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 EMPTY = -1
 MOSAIC = -2
@@ -34,3 +36,12 @@ class BankLayout:
     def held(self) -> list[int]:
         """The indices of the slots that hold something."""
         return [index for index, slot in enumerate(self.slots) if slot.frame != EMPTY]
+
+
+def slot_runs(slots: Sequence[int], size: int) -> list[tuple[int, int]]:
+    """Element ranges of consecutive slots of `size` elements."""
+    runs = []
+    for _, members in groupby(enumerate(slots), lambda pair: pair[1] - pair[0]):
+        indices = [slot for _, slot in members]
+        runs.append((indices[0] * size, (indices[-1] + 1) * size))
+    return runs

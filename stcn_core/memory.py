@@ -8,16 +8,16 @@ best match is itself, and it would only read back its own label, right or wrong.
 Under `random-token` a bank slot is a mosaic once the bank is full: every element then carries its own frame number.
 """
 
+import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stcn_core import readout, readout_all
-from stcn_core.bank_layout import EMPTY, MOSAIC, BankLayout, Slot
+from stcn_core.bank_layout import EMPTY, MOSAIC, BankLayout, Slot, slot_runs
 from stcn_core.eviction import eviction_of, random_tokens
 from stcn_core.match import MatchMaps
 from stcn_core.mosaic import Mosaic
@@ -28,17 +28,6 @@ from stcn_core.settings import OfflineSettings
 PROMPT_COPY = 1 << 40  # added to the number of a prompted frame in the bank, which no frame of a video has
 USUAL_TOP_K = 20
 GROWTH = 32  # slots that an unbounded bank starts with; it doubles when they are full
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What the memory is asked: columns [Ck + 1, Q] and which elements may answer (see readout.top_k)."""
-
-    columns: Tensor
-    half: Tensor | None
-    runs: list[tuple[int, int]]
-    hidden: Tensor | None
-    spans: list[readout.HiddenSpan]
 
 
 class MemoryBank:
@@ -75,6 +64,8 @@ class MemoryBank:
         self.slots: list[Slot] = []
         self.inserted = 0
         self._ring = 0
+        # Taken off the affinities of what was predicted, in the rows' last channel, which counts 1 / sqrt(Ck).
+        self._handicap = math.log(settings.prompt_weight) * key_dim**0.5
         self._keys_exact: bool | None = True  # in the half product's type; None: not known
         self._eviction = eviction_of(settings.memory_policy)
         self._draw = np.random.default_rng(named_seed(settings.seed, name, "eviction"))
@@ -96,9 +87,13 @@ class MemoryBank:
         return [slot.frame for slot in self.slots if slot.pinned]
 
     def pin(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool], absent: Sequence[bool] = ()) -> None:
-        """A prompted frame that is never evicted. key [Ck, h, w], values [K, Cv, h, w]. absent: objects of which the
+        """A frame with given masks, never evicted. key [Ck, h, w], values [K, Cv, h, w]. absent: objects of which the
         frame says that they are not there (the others may be)."""
-        self._put_pinned(Slot(frame, True, tuple(valid), tuple(absent)), key, values)
+        self._put_pinned(Slot(frame, True, tuple(valid), tuple(absent)), key, values, given=True)
+
+    def pin_guess(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
+        """As `pin`, for a box that is all there is: it stays, but weighs no more than what is predicted."""
+        self._put_pinned(Slot(frame, True, tuple(valid)), key, values)
 
     def memorise_given(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
         """A prompted frame as stcnbuf keeps it: in the bank, to be evicted like any other, beside what may later be
@@ -257,20 +252,20 @@ class MemoryBank:
                 asked = self._question(queries[span], frames[span], slots, own[span], unknown)
                 top = self._top(asked) if match is not None or self.settings.top_k else None
                 if match is not None:
-                    match.add(span, positions, top, queries[span], self.settings.affinity)
+                    match.add(span, positions, top, self.keys.flatten(0, 1), queries[span], self.settings.affinity)
                 gathered = self._gathered(asked, values, top)  # [k, B * T, Cv]
                 for position, value in zip(positions, gathered, strict=True):
                     result[span, position] = value.view(len(members), self.tokens, channels)
         return result.transpose(2, 3).unflatten(3, self.grid)  # channels last in memory
 
-    def _gathered(self, asked: "_Question", values: Sequence[Tensor], top: readout.TopK | None) -> Tensor:
+    def _gathered(self, asked: readout.Question, values: Sequence[Tensor], top: readout.TopK | None) -> Tensor:
         """values: views [slots * T, Cv] -> [k, B * T, Cv], weighted by the best matches or (top_k 0) by all."""
         if self.settings.top_k:
             return readout.gather_values(values, top)
         rows = self.keys.flatten(0, 1)
         return readout_all.read_all(rows, asked.columns, values, asked.runs, asked.hidden, asked.spans)
 
-    def _top(self, asked: "_Question") -> readout.TopK:
+    def _top(self, asked: readout.Question) -> readout.TopK:
         """The best matches; where all are read, the usual number of them, for the scores."""
         k, sigma = self.settings.top_k or USUAL_TOP_K, self.settings.kernel_sigma
         rows = self.keys.flatten(0, 1)  # [slots * T, Ck + 1]
@@ -286,7 +281,7 @@ class MemoryBank:
         slots: tuple[int, ...],
         own: Sequence[tuple[int, ...]],
         unknown: tuple[int, ...],
-    ) -> "_Question":
+    ) -> readout.Question:
         """queries [B, Ck, h, w] against these slots, one after the other: B * T query pixels. own: each frame's own."""
         columns = torch.cat([readout.query_columns(query, self.settings.affinity) for query in queries], 1)
         half = None
@@ -300,7 +295,7 @@ class MemoryBank:
             for i in indices
         ]
         hidden = self._hidden(frames[0], slots, unknown) if self._mosaic is not None else None
-        return _Question(columns, half, self._runs(slots), hidden, spans)
+        return readout.Question(columns, half, slot_runs(slots, self.padded), hidden, spans)
 
     def _exact_keys(self) -> bool:
         """Whether all keys are exact in the half product's type, as those of a network that computes in it are."""
@@ -324,14 +319,6 @@ class MemoryBank:
         others = (self.slots[i] for i in slots if i not in own)
         return own if any(not slot.absent or not slot.absent[k] for slot in others) else ()
 
-    def _runs(self, slots: Sequence[int]) -> list[tuple[int, int]]:
-        """Element ranges of consecutive slots."""
-        runs = []
-        for _, members in groupby(enumerate(slots), lambda pair: pair[1] - pair[0]):
-            indices = [slot for _, slot in members]
-            runs.append((indices[0] * self.padded, (indices[-1] + 1) * self.padded))
-        return runs
-
     def _hidden(self, frame: int, slots: Sequence[int], unknown: tuple[int, ...]) -> Tensor | None:
         """Under random-token: elements of the frame itself, and of frames where the object is not known."""
         own = self.settings.exclude_own
@@ -349,16 +336,23 @@ class MemoryBank:
         hidden[self._pinned + self._recent] = False  # those slots are whole, and _own has judged them
         return hidden
 
-    def _put_pinned(self, slot: Slot, key: Tensor, values: Tensor) -> None:
+    def _put_pinned(self, slot: Slot, key: Tensor, values: Tensor, given: bool = False) -> None:
         free = [index for index in self._pinned if self.slots[index].frame == EMPTY]
         if not free:
             free = self._grow(1)
             self._pinned += free
-        self._write(free[0], slot, key, values)
+        self._write(free[0], slot, key, values, given)
 
-    def _write(self, index: int, slot: Slot, key: Tensor, values: Tensor) -> None:
+    def _rows(self, key: Tensor, given: bool) -> Tensor:
+        """Rows [T, Ck + 1] of a frame whose masks are given, or predicted."""
         self._keys_exact = self._keys_exact and is_exact(key)
-        self.keys[index, : self.tokens] = readout.key_rows(key, self.settings.affinity)
+        rows = readout.key_rows(key, self.settings.affinity)
+        if not given:
+            rows[:, -1] -= self._handicap
+        return rows
+
+    def _write(self, index: int, slot: Slot, key: Tensor, values: Tensor, given: bool = False) -> None:
+        self.keys[index, : self.tokens] = self._rows(key, given or slot.frame >= PROMPT_COPY)
         self.values[:, index, : self.tokens] = values.flatten(2).transpose(1, 2)  # [K, T, Cv]
         self.slots[index] = slot
         if self._mosaic is not None:
@@ -371,8 +365,7 @@ class MemoryBank:
         drawn = random_tokens(len(self._bank), self.tokens, self._draw)
         slot = torch.from_numpy(np.asarray(self._bank)[drawn // self.tokens]).to(self._device)
         element = torch.from_numpy(drawn % self.tokens).to(self._device)
-        self._keys_exact = self._keys_exact and is_exact(key)
-        self.keys[slot, element] = readout.key_rows(key, self.settings.affinity)
+        self.keys[slot, element] = self._rows(key, frame >= PROMPT_COPY)
         self.values[:, slot, element] = values.flatten(2).transpose(1, 2).to(self.values.dtype)  # [K, T, Cv]
         self._mosaic.frames[slot, element] = frame
         self._mosaic.note(frame, tuple(valid))

@@ -99,7 +99,7 @@ class OnlineSegmenter:
         full = torch.zeros(self.memory.objects, *self.propagation.padded_size, device=self.propagation.device)
         full[list(told)] = self._padded(told)
         key, values = encoded.features.key[0], self.propagation.value(encoded, soft_aggregate(full)[1:])
-        for put, ids in ((self.memory.seed, found), (self.memory.pin, seeds.keys() - found)):
+        for put, ids in ((self.memory.seed, found), (self.memory.pin_guess, seeds.keys() - found)):
             if ids:
                 put(encoded.frames[0], key, values, [k in ids for k in range(self.memory.objects)])
 

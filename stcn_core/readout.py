@@ -80,6 +80,17 @@ class HiddenSpan:
     last_column: int
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a memory is asked: columns [C, Q], and which elements may answer; all as `top_k` has them."""
+
+    columns: Tensor
+    half: Tensor | None
+    runs: list[tuple[int, int]]
+    hidden: Tensor | None
+    spans: list[HiddenSpan]
+
+
 def top_k(
     rows: Tensor,
     columns: Tensor,

@@ -59,7 +59,7 @@ class OfflineSettings:
     memory_frames: int = 128
     memory_policy: MemoryPolicy = "reservoir"
     memory_every: int = 5  # causal runs only
-    recent_frames: int = 2
+    recent_frames: int = 0  # a ring holds the run's own last mistakes: docs/ablation.md
     group_frames: int = 5
     segment_frames: int = 1000
     top_k: int = 20  # paper, section 3.4
@@ -75,6 +75,9 @@ class OfflineSettings:
     include_last: bool = False  # the ring is emptied when a frame is memorised: STCN's and STM's previous frame
     # Every run.
     confidence_gate: float = 0.0  # frames whose masks are less sure are not memorised
+    # An element of a given mask weighs as much as so many predicted ones that match as well. Tuned on six rendered
+    # videos: up to e^2 each is at least as good as with 1, beyond that some lose objects whose looks change.
+    prompt_weight: float = 8.0
     pin_prompts: bool = True  # otherwise given masks are memorised like any frame, and lost like any (stcnbuf)
     burn_in_choice: Literal["uniform", "motion"] = "uniform"  # motion: EamStcn's image part weighs the frames
     burn_in_order: Literal["priority", "outward", "stcnbuf", "stcnbuf-in-order"] = "outward"
@@ -115,6 +118,8 @@ class OfflineSettings:
             raise ValueError(f"--confidence-gate is a probability from 0 (off) to 1, not {self.confidence_gate}")
         if self.include_last and not self.recent_frames:
             raise ValueError("--include-last keeps the frame before in the ring: give --recent-frames 1 or more")
+        if not 1 <= self.prompt_weight < math.inf:
+            raise ValueError(f"--prompt-weight is a factor from 1 (no difference), not {self.prompt_weight}")
         if not math.isfinite(self.kernel_sigma):
             raise ValueError(f"--kernel-sigma is a number of cells from 0 (off), not {self.kernel_sigma}")
         kernels = {"--kernel-sigma": self.kernel_sigma}

@@ -34,7 +34,7 @@ from schemas.manifest import parse_manifest
 from schemas.run_config import RunConfig
 from schemas.urls import parent
 
-CONFIG = RunConfig("stand-in", "0" * 64, memory_frames=4, burn_in_frames=8, segment_frames=20)
+CONFIG = RunConfig("stand-in", "0" * 64, memory_frames=4, burn_in_frames=8, segment_frames=20, recent_frames=2)
 CURSED_FRAME = 11
 # Long, so that a busy machine is not taken for a stall; where videos do stall, a test asks for less.
 STALL_SECONDS = 120.0

@@ -36,7 +36,9 @@ def anonymous_bytes() -> int:
 
 def main(video: str, output: str) -> None:
     torch.set_num_threads(1)
-    config = RunConfig("tiny", "0" * 64, memory_frames=8, burn_in_frames=32, segment_frames=100, resolution=480)
+    config = RunConfig(
+        "tiny", "0" * 64, memory_frames=8, burn_in_frames=32, segment_frames=100, recent_frames=2, resolution=480
+    )
     row = VideoRow(1, video, "v", (Prompt(frame=0, object_id=1, box=(4, 40, 40, 40)),))
     unit = make_plan([row], {video: stat_source(video, {})}, {}, config)[0]
     peak = 0

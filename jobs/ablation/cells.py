@@ -45,7 +45,9 @@ def bank_suffix(bank: int) -> str:
 
 def grid() -> list[Cell]:
     """All cells, at most 60, the headline ones first. The base is the customer's procedure, whatever the defaults."""
-    base = OfflineSettings(memory_frames=BANK, memory_policy="fifo", burn_in_order="priority")
+    base = OfflineSettings(
+        memory_frames=BANK, memory_policy="fifo", burn_in_order="priority", recent_frames=2, prompt_weight=1.0
+    )
     causal = replace(base, burn_in_passes=0)
     found = [Cell(BASE, "base", base, True), Cell(CAUSAL, "bank, causal", causal, True)]
 
@@ -78,7 +80,6 @@ def grid() -> list[Cell]:
         named = f"{CAUSAL_RESERVOIR}-ring-0" + bank_suffix(bank)
         add(named, "causal policy", causal, all_long=True, memory_frames=bank, **changes)
     add("causal-random-frame", "causal policy", causal, memory_policy="random-frame")
-    add("causal-unpinned", "causal policy", causal, pin_prompts=False)
     add("causal-confidence", "causal policy", causal, **GATES["confidence"])
     add("causal-adaptive", "causal policy", causal, admission="adaptive")
     for name, change in GATES.items():
@@ -94,18 +95,13 @@ def grid() -> list[Cell]:
     for bank in (BANK, DEFAULT_BANK):
         named = f"{OUTWARD}-ring-0" + bank_suffix(bank)
         add(named, "outward, reservoir", spread, all_long=True, memory_frames=bank, recent_frames=0)
-        # What a reservoir turns away is not computed: all frames may be offered.
-        add(
-            f"{named}-all",
-            "outward, reservoir",
-            spread,
-            memory_frames=bank,
-            recent_frames=0,
-            burn_in_frames=0,
-            all_long=True,
-        )
-    # As many as a causal run offers on 2,000.
-    add(f"{OUTWARD}-ring-0-20x", "outward, reservoir", spread, all_long=True, burn_in_frames=20 * BANK, recent_frames=0)
+    # What a given mask weighs: first the defaults and what they have to beat.
+    for bank in (DEFAULT_BANK, BANK):
+        wanted = {"headline": bank == DEFAULT_BANK, "all_long": True, "memory_frames": bank, "recent_frames": 0}
+        wanted |= {"prompt_weight": OfflineSettings().prompt_weight, "memory_policy": "reservoir"}
+        add(f"{OUTWARD}-ring-0{bank_suffix(bank)}-weight", "prompt weight", outward, **wanted)
+        add(f"{CAUSAL_RESERVOIR}-ring-0{bank_suffix(bank)}-weight", "prompt weight", causal, **wanted)
+    add("weight", "prompt weight", prompt_weight=OfflineSettings().prompt_weight)
     for more in ("agreement", "two-way", "relabel"):
         add(f"{OUTWARD}-{more}", "outward, reservoir", spread, headline=more == "two-way", **GATES[more])
     add("passes-2", "passes", burn_in_passes=2)

@@ -13,7 +13,8 @@ from stcn_core.settings import OfflineSettings
 
 NAME, VERSION = "stcn-ablation", "1.0.0"
 EARLIER = {"precision": "fp32"}  # of records that do not say
-BEFORE = {"burn_in_order": "priority"}  # settings, likewise; others that came later are at their defaults
+# Settings, likewise; others that came later are at their defaults.
+BEFORE = {"burn_in_order": "priority", "prompt_weight": 1.0}
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ from schemas.video_row import VideoRow
 from stcn_core.checkpoint import file_sha256, save_checkpoint
 from stcn_core.detectors import DetectorError, factory
 
-CONFIG = RunConfig("tiny", "ab" * 32, segment_frames=10, group_frames=5, memory_frames=4, burn_in_frames=8)
+CONFIG = RunConfig(
+    "tiny", "ab" * 32, segment_frames=10, recent_frames=2, group_frames=5, memory_frames=4, burn_in_frames=8
+)
 
 
 def scene(number: int) -> np.ndarray:

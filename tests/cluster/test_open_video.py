@@ -22,7 +22,9 @@ from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 from schemas.run_config import RunConfig
 
-CONFIG = RunConfig("stand-in", "0" * 64, segment_frames=10, group_frames=5, memory_frames=4, burn_in_frames=8)
+CONFIG = RunConfig(
+    "stand-in", "0" * 64, segment_frames=10, recent_frames=2, group_frames=5, memory_frames=4, burn_in_frames=8
+)
 Work = Callable[[Unit], UnitDone | UnitFailed]
 
 

@@ -20,7 +20,9 @@ from schemas.manifest import VideoRow
 from schemas.prompt import Prompt
 from schemas.run_config import RunConfig
 
-CONFIG = RunConfig("tiny", "ab" * 32, segment_frames=10, group_frames=5, memory_frames=4, burn_in_frames=8)
+CONFIG = RunConfig(
+    "tiny", "ab" * 32, segment_frames=10, recent_frames=2, group_frames=5, memory_frames=4, burn_in_frames=8
+)
 BOX = Prompt(frame=0, object_id=1, box=(10, 10, 40, 30))
 FRAMES = {"short": 12, "other": 14, "long": 105}  # the last one in a burn-in and three segments
 

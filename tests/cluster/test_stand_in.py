@@ -17,7 +17,7 @@ from stcn_core.settings import OfflineSettings
 
 SOURCE, SIZE, FRAMES = (48, 64), (24, 32), 20
 VIDEO = list(np.random.default_rng(0).integers(0, 256, (FRAMES, *SIZE, 3), np.uint8))
-SETTINGS = OfflineSettings(group_frames=3, segment_frames=6, memory_frames=4)
+SETTINGS = OfflineSettings(group_frames=3, segment_frames=6, recent_frames=2, memory_frames=4)
 ORDER = [7, 3, 5, 15, 11, 2]
 
 

@@ -19,7 +19,9 @@ from stcn_core.cleanup import clean_frame, parse_steps
 from stcn_core.masks import ObjectMask
 from stcn_core.seeds import named_seed
 
-CONFIG = RunConfig("tiny", "ab" * 32, segment_frames=10, group_frames=5, memory_frames=4, burn_in_frames=8)
+CONFIG = RunConfig(
+    "tiny", "ab" * 32, segment_frames=10, recent_frames=2, group_frames=5, memory_frames=4, burn_in_frames=8
+)
 COUNTS = np.zeros((48, 64), np.uint8)
 COUNTS[10:30, 10:40], COUNTS[14:16, 14:16], COUNTS[40, 50] = 1, 0, 1
 

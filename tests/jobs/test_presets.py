@@ -55,7 +55,8 @@ def test_a_dry_run_takes_them() -> None:
 def test_without_a_preset_the_fingerprint_is_what_it_was() -> None:
     """Recorded before there were presets and policies, with the defaults of that time."""
     assert config().fingerprint() == RunConfig("stcn.pth", "ab" * 32).fingerprint()
-    before = config("--memory-policy", "fifo", "--burn-in-order", "priority")
+    changed = ("--memory-policy", "fifo", "--burn-in-order", "priority", "--recent-frames", "2", "--prompt-weight", "1")
+    before = config(*changed)
     assert before.fingerprint() == "af29d77801fd2c4f0ac5255d69311678465cb395c6ee5f2c222fea04ce0d179c"
 
 

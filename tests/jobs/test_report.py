@@ -210,7 +210,7 @@ def test_only_some_videos_and_none_that_is_not_there(made: Path, capsys: pytest.
 @pytest.fixture
 def real(tmp_path: Path) -> Storage:
     """A run of the stand-in over a video, a folder of images, and a video that is gone afterwards."""
-    config = RunConfig("tiny", "ab" * 32, segment_frames=10, memory_frames=4, burn_in_frames=8)
+    config = RunConfig("tiny", "ab" * 32, segment_frames=10, recent_frames=2, memory_frames=4, burn_in_frames=8)
     box = (Prompt(frame=0, object_id=1, box=(10.0, 10.0, 40.0, 30.0), label="red block"),)
     film = write_video(tmp_path / "film.mp4", 30)
     images = tmp_path / "images"

@@ -19,7 +19,9 @@ from schemas.manifest import VideoRow, parse_manifest
 from schemas.prompt import Prompt
 from schemas.run_config import RunConfig
 
-CONFIG = RunConfig("tiny", "ab" * 32, segment_frames=10, group_frames=5, memory_frames=4, burn_in_frames=8)
+CONFIG = RunConfig(
+    "tiny", "ab" * 32, segment_frames=10, recent_frames=2, group_frames=5, memory_frames=4, burn_in_frames=8
+)
 SIZE = (48, 64)
 
 

@@ -20,7 +20,9 @@ from schemas.run_config import RunConfig
 from stcn_core.checkpoint import file_sha256
 from stcn_core.detectors import factory
 
-CONFIG = RunConfig("tiny", "ab" * 32, segment_frames=10, group_frames=5, memory_frames=4, burn_in_frames=8)
+CONFIG = RunConfig(
+    "tiny", "ab" * 32, segment_frames=10, recent_frames=2, group_frames=5, memory_frames=4, burn_in_frames=8
+)
 
 
 def test_numbers_stay_from_run_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ SIZE = (40, 56)
 FRAMES = 25
 VIDEO = moving_squares(FRAMES, *SIZE, objects=2)
 LABELS = square_labels(FRAMES, *SIZE, objects=2)
-SETTINGS = OfflineSettings(memory_frames=4, burn_in_frames=12, group_frames=3, segment_frames=6)
+SETTINGS = OfflineSettings(memory_frames=4, burn_in_frames=12, group_frames=3, segment_frames=6, recent_frames=2)
 Results = dict[int, list[ObjectMask]]
 
 

@@ -29,7 +29,7 @@ def network() -> STCN:
 
 
 def settings(**changes: object) -> OfflineSettings:
-    return OfflineSettings(**{"burn_in_passes": 0, "memory_frames": 4, **changes})
+    return OfflineSettings(**{"burn_in_passes": 0, "memory_frames": 4, "prompt_weight": 1, **changes})
 
 
 def mask_of(frame: int, number: int) -> np.ndarray:

@@ -33,7 +33,14 @@ Masks = list[tuple[int, list[ObjectMask]]]
 
 def settings(**changes: object) -> OfflineSettings:
     return OfflineSettings(
-        **{"memory_frames": 4, "burn_in_frames": 10, "group_frames": 3, "segment_frames": 6, **changes}
+        **{
+            "memory_frames": 4,
+            "burn_in_frames": 10,
+            "group_frames": 3,
+            "segment_frames": 6,
+            "recent_frames": 2,
+            **changes,
+        }
     )
 
 

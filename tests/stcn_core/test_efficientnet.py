@@ -94,7 +94,7 @@ def test_a_video_goes_through_all_passes() -> None:
     video, labels = moving_squares(frames, *size, objects=1), square_labels(frames, *size, objects=1)
     given = PromptSet((1,), {0: FramePrompts({1: labels[0]})})
     settings = OfflineSettings(
-        memory_frames=3, burn_in_frames=4, group_frames=2, segment_frames=6, region_decoding=True
+        memory_frames=3, burn_in_frames=4, group_frames=2, segment_frames=6, recent_frames=2, region_decoding=True
     )
     propagation = Propagation(random_network(NARROW), size, regions=True)
     run = OfflineSegmenter(propagation, settings, given, source=size, size=size, video_id="v", visited=4)

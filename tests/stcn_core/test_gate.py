@@ -30,7 +30,13 @@ def network() -> STCN:
 
 def settings(gates: str, **changes: object) -> OfflineSettings:
     passes = 2 if "restart" in gates else 1
-    defaults = {"memory_frames": 6, "burn_in_passes": passes, "group_frames": 3, "segment_frames": 6}
+    defaults = {
+        "memory_frames": 6,
+        "burn_in_passes": passes,
+        "group_frames": 3,
+        "segment_frames": 6,
+        "recent_frames": 2,
+    }
     defaults |= {"memory_policy": "fifo", "burn_in_order": "priority"}
     return OfflineSettings(**{**defaults, "burn_in_gate": gates, **changes})
 
@@ -91,7 +97,7 @@ def test_surest() -> None:
 
 @pytest.mark.parametrize("name", GATES)
 def test_every_gate_changes_the_memory_and_is_repeatable(network: STCN, name: str) -> None:
-    options = settings(name, gate_overlap=0.6)
+    options = settings(name, gate_overlap=0.7)
     plain = settings("", burn_in_passes=options.burn_in_passes)
     (run, _), (again, _), (without, _) = (burned_in(network, each) for each in (options, options, plain))
     assert torch.equal(run.memory.values, again.memory.values)

@@ -31,7 +31,9 @@ def made() -> Callable[[tuple[int, int]], Propagation]:
 
 
 def options(**changes: object) -> OfflineSettings:
-    return OfflineSettings(**{"memory_frames": 4, "group_frames": 2, "segment_frames": 4, **changes})
+    return OfflineSettings(
+        **{"memory_frames": 4, "group_frames": 2, "segment_frames": 4, "recent_frames": 2, **changes}
+    )
 
 
 def begin(made: Callable, settings: OfflineSettings, prompts: PromptSet = GIVEN) -> MultiScaleSegmenter:

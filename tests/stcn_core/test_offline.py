@@ -32,7 +32,7 @@ def network() -> STCN:
 
 
 def settings(**changes: object) -> OfflineSettings:
-    defaults = {"memory_frames": 4, "burn_in_frames": 10, "group_frames": 3, "segment_frames": 6}
+    defaults = {"memory_frames": 4, "burn_in_frames": 10, "group_frames": 3, "segment_frames": 6, "recent_frames": 2}
     return OfflineSettings(**{**defaults, **changes})
 
 

@@ -177,7 +177,9 @@ Rows = dict[int, list[tuple[int, bytes]]]
 
 def segmenter(regions: bool) -> OfflineSegmenter:
     """Two objects, prompted on the first frame."""
-    settings = OfflineSettings(memory_frames=4, group_frames=3, segment_frames=6, region_decoding=regions)
+    settings = OfflineSettings(
+        memory_frames=4, group_frames=3, segment_frames=6, recent_frames=2, region_decoding=regions
+    )
     given = {k: (LABELS[0] == k).astype(np.uint8) for k in (1, 2)}
     return OfflineSegmenter(
         Propagation(random_network(), SIZE, regions=regions),

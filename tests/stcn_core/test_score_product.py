@@ -205,7 +205,7 @@ def test_a_bank_with_other_keys_is_read_in_full(monkeypatch: pytest.MonkeyPatch)
     used = []
     made = HalfProduct.__init__
     monkeypatch.setattr(HalfProduct, "__init__", lambda self, *args: used.append(1) or made(self, *args))
-    bank = MemoryBank(OfflineSettings(memory_frames=4), (3, 4), 1, 8, 2, pinned=1)
+    bank = MemoryBank(OfflineSettings(memory_frames=4, recent_frames=2), (3, 4), 1, 8, 2, pinned=1)
     key, values = torch.randn(8, 3, 4).bfloat16(), torch.randn(1, 2, 3, 4)
     query = torch.randn(1, 8, 3, 4).bfloat16()
     bank.pin(0, key.float(), values, [True])
@@ -213,7 +213,7 @@ def test_a_bank_with_other_keys_is_read_in_full(monkeypatch: pytest.MonkeyPatch)
     bank.read_batch(query, [7], [0])
     assert len(used) == 1
 
-    other = MemoryBank(OfflineSettings(memory_frames=4), (3, 4), 1, 8, 2, pinned=1)
+    other = MemoryBank(OfflineSettings(memory_frames=4, recent_frames=2), (3, 4), 1, 8, 2, pinned=1)
     other.arrange(bank.layout())
     for index in range(2):
         for mine, theirs in zip(other.contents(index)[:2], bank.contents(index)[:2], strict=True):

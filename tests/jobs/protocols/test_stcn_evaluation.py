@@ -18,7 +18,9 @@ from jobs.protocols.something_else import box_masks, box_rows, read_boxes
 from schemas.run_config import RunConfig
 from stcn_core.detectors import factory
 
-CONFIG = RunConfig("tiny", "ab" * 32, segment_frames=10, group_frames=5, memory_frames=4, burn_in_frames=8)
+CONFIG = RunConfig(
+    "tiny", "ab" * 32, segment_frames=10, recent_frames=2, group_frames=5, memory_frames=4, burn_in_frames=8
+)
 FRAMES = 6
 
 
