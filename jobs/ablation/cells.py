@@ -79,7 +79,6 @@ def grid() -> list[Cell]:
     for bank in (BANK, DEFAULT_BANK):
         named = f"{CAUSAL_RESERVOIR}-ring-0" + bank_suffix(bank)
         add(named, "causal policy", causal, all_long=True, memory_frames=bank, **changes)
-    add("causal-random-frame", "causal policy", causal, memory_policy="random-frame")
     add("causal-confidence", "causal policy", causal, **GATES["confidence"])
     add("causal-adaptive", "causal policy", causal, admission="adaptive")
     for name, change in GATES.items():
