@@ -105,7 +105,10 @@ def _all_facts(memory: MemoryBank, facts: Mapping[str, object]) -> dict[str, obj
 
 def _layout(record: dict) -> BankLayout:
     slots = tuple(
-        Slot(slot["frame"], slot["pinned"], tuple(slot["valid"]), tuple(slot.get("absent", ())))  # since 1.0.0
+        # absent and given came after 1.0.0
+        Slot(
+            slot["frame"], slot["pinned"], tuple(slot["valid"]), tuple(slot.get("absent", ())), slot.get("given", False)
+        )
         for slot in record["slots"]
     )
     parts = (tuple(record[name]) for name in ("pinned", "recent", "bank"))

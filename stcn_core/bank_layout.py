@@ -17,6 +17,7 @@ class Slot:
     pinned: bool = False
     valid: tuple[bool, ...] = ()
     absent: tuple[bool, ...] = ()
+    given: bool = False  # its masks were given: they weigh more than predicted ones
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class Witness:
         memory = MemoryBank(
             settings, propagation.grid, count, len(key), channels, pinned=1, bank=1, device=propagation.device
         )
-        memory.pin(0, key, values, [True] * count)
+        memory.pin_guess(0, key, values, [True] * count)
         back = propagation.segment(self.encoded, memory, range(count))[0]
         labels = propagation.unpad(back).argmax(0).cpu()
         return [

@@ -28,17 +28,14 @@ class MatchMaps:
         shape = (frames, objects, tokens)
         return MatchMaps(*(torch.full(shape, float("nan"), device=device) for _ in range(2)))
 
-    def add(
-        self, members: slice, positions: Sequence[int], top: TopK, rows: Tensor, queries: Tensor, affinity: str
-    ) -> None:
-        """What top says of the memory's rows [N, Ck + 1] for the frames `members`, whose queries are [b, Ck, h, w], and
-        the objects at `positions`."""
+    def add(self, members: slice, positions: Sequence[int], top: TopK, queries: Tensor, affinity: str) -> None:
+        """What top says of the frames `members`, whose queries are [b, Ck, h, w], for the objects at `positions`."""
         weight, count = top.weight, max(2, top.weight.shape[1])
         entropy = -torch.special.xlogy(weight, weight).sum(1) / math.log(count)  # [b * T]
-        flat = queries.flatten(2).transpose(1, 2).flatten(0, 1).float()  # [b * T, Ck]
-        best = rows[top.index[:, 0], :-1]  # not from its score, which may carry the weight of prompts
-        distance = (best - flat).square().sum(1) if affinity == "l2" else -(best * flat).sum(1)
-        distance = distance * flat.shape[1] ** -0.5
+        distance = -top.score[:, 0]
+        if affinity == "l2":
+            flat = queries.flatten(2).float()  # [b, Ck, T]
+            distance = distance + flat.square().sum(1).flatten() * flat.shape[1] ** -0.5
         for target, found in ((self.entropy, entropy), (self.distance, distance.clamp(min=0))):
             for position in positions:  # a list as an index would be copied to the device, and waited for
                 target[members, position] = found.view(len(queries), -1)

@@ -64,8 +64,9 @@ class MemoryBank:
         self.slots: list[Slot] = []
         self.inserted = 0
         self._ring = 0
-        # Taken off the affinities of what was predicted, in the rows' last channel, which counts 1 / sqrt(Ck).
-        self._handicap = math.log(settings.prompt_weight) * key_dim**0.5
+        # Taken off the affinities of predicted slots before they are weighed: [slots], on the device.
+        self._handicap = math.log(settings.prompt_weight)
+        self._handicaps = torch.zeros(0, device=device)
         self._keys_exact: bool | None = True  # in the half product's type; None: not known
         self._eviction = eviction_of(settings.memory_policy)
         self._draw = np.random.default_rng(named_seed(settings.seed, name, "eviction"))
@@ -89,10 +90,10 @@ class MemoryBank:
     def pin(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool], absent: Sequence[bool] = ()) -> None:
         """A frame with given masks, never evicted. key [Ck, h, w], values [K, Cv, h, w]. absent: objects of which the
         frame says that they are not there (the others may be)."""
-        self._put_pinned(Slot(frame, True, tuple(valid), tuple(absent)), key, values, given=True)
+        self._put_pinned(Slot(frame, True, tuple(valid), tuple(absent), True), key, values)
 
     def pin_guess(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
-        """As `pin`, for a box that is all there is: it stays, but weighs no more than what is predicted."""
+        """As `pin`, but with masks that were not given: they stay, and weigh no more than any predicted ones."""
         self._put_pinned(Slot(frame, True, tuple(valid)), key, values)
 
     def memorise_given(self, frame: int, key: Tensor, values: Tensor, valid: Sequence[bool]) -> None:
@@ -124,12 +125,12 @@ class MemoryBank:
         for index in (index for index in self.seeds() if self.slots[index].frame == frame):
             kept = tuple(valid and k in lost for k, valid in enumerate(self.slots[index].valid))
             if any(kept):
-                self.slots[index] = replace(self.slots[index], pinned=True, valid=kept)
+                self._hold(index, replace(self.slots[index], pinned=True, valid=kept))
             else:
                 self._clear(index)
         for index in (index for index in self._bank if self.slots[index].frame == frame):
             valid = tuple(valid and k not in lost for k, valid in enumerate(self.slots[index].valid))
-            self.slots[index] = replace(self.slots[index], valid=valid)
+            self._hold(index, replace(self.slots[index], valid=valid))
         if lost and self._mosaic is not None:
             before = self._mosaic.partly_known.get(frame, (True,) * self.objects)
             self._mosaic.note(frame, tuple(valid and k not in lost for k, valid in enumerate(before)))
@@ -201,12 +202,13 @@ class MemoryBank:
             self.values = self.values.new_zeros(self.objects, 0, *self.values.shape[2:])
             if self._mosaic is not None:
                 self._mosaic = Mosaic(self.padded, self._device)
-            self.slots = []
+            self.slots, self._handicaps = [], self._handicaps[:0]
             self._grow(len(layout.slots))
         for index in range(len(self.slots)):
             self._clear(index)
         self._pinned, self._recent, self._bank = list(layout.pinned), list(layout.recent), list(layout.bank)
-        self.slots = [replace(slot) for slot in layout.slots]
+        for index, slot in enumerate(layout.slots):
+            self._hold(index, replace(slot))
         if self._mosaic is not None:
             self._mosaic.partly_known = dict(layout.partly_known)
         self._ring, self._keys_exact = 0, None
@@ -252,7 +254,7 @@ class MemoryBank:
                 asked = self._question(queries[span], frames[span], slots, own[span], unknown)
                 top = self._top(asked) if match is not None or self.settings.top_k else None
                 if match is not None:
-                    match.add(span, positions, top, self.keys.flatten(0, 1), queries[span], self.settings.affinity)
+                    match.add(span, positions, top, queries[span], self.settings.affinity)
                 gathered = self._gathered(asked, values, top)  # [k, B * T, Cv]
                 for position, value in zip(positions, gathered, strict=True):
                     result[span, position] = value.view(len(members), self.tokens, channels)
@@ -262,17 +264,30 @@ class MemoryBank:
         """values: views [slots * T, Cv] -> [k, B * T, Cv], weighted by the best matches or (top_k 0) by all."""
         if self.settings.top_k:
             return readout.gather_values(values, top)
-        rows = self.keys.flatten(0, 1)
-        return readout_all.read_all(rows, asked.columns, values, asked.runs, asked.hidden, asked.spans)
+        rows, handicap = self.keys.flatten(0, 1), None
+        if self._handicap:
+            handicap = self._handicap_of(torch.arange(len(rows), device=rows.device))
+        return readout_all.read_all(rows, asked.columns, values, asked.runs, asked.hidden, asked.spans, handicap)
 
     def _top(self, asked: readout.Question) -> readout.TopK:
-        """The best matches; where all are read, the usual number of them, for the scores."""
+        """The best matches, given ones weighing more; where all are read, the usual number of them, for the scores."""
         k, sigma = self.settings.top_k or USUAL_TOP_K, self.settings.kernel_sigma
         rows = self.keys.flatten(0, 1)  # [slots * T, Ck + 1]
         if sigma:
             around = (self.grid, sigma, asked.hidden, asked.spans)
-            return readout_all.kernel_top_k(rows, asked.columns, k, asked.runs, *around)
-        return readout.top_k(rows, asked.columns, k, asked.runs, asked.hidden, asked.spans, asked.half)
+            top = readout_all.kernel_top_k(rows, asked.columns, k, asked.runs, *around)
+        else:
+            top = readout.top_k(rows, asked.columns, k, asked.runs, asked.hidden, asked.spans, asked.half)
+        if not self._handicap:
+            return top
+        return replace(top, weight=torch.softmax(top.score - self._handicap_of(top.index), 1))
+
+    def _handicap_of(self, elements: Tensor) -> Tensor:
+        """What is taken off the affinities of these elements, of any shape."""
+        found = self._handicaps[elements // self.padded]
+        if self._mosaic is not None:
+            found = found.masked_fill(self._mosaic.frames.flatten()[elements] >= PROMPT_COPY, 0.0)
+        return found
 
     def _question(
         self,
@@ -294,7 +309,10 @@ class MemoryBank:
             for b, indices in enumerate(own)
             for i in indices
         ]
-        hidden = self._hidden(frames[0], slots, unknown) if self._mosaic is not None else None
+        hidden = None
+        if self._mosaic is not None:
+            frame = frames[0] if self.settings.exclude_own else None
+            hidden = self._mosaic.hidden(frame, slots, unknown, [*self._pinned, *self._recent])
         return readout.Question(columns, half, slot_runs(slots, self.padded), hidden, spans)
 
     def _exact_keys(self) -> bool:
@@ -319,42 +337,18 @@ class MemoryBank:
         others = (self.slots[i] for i in slots if i not in own)
         return own if any(not slot.absent or not slot.absent[k] for slot in others) else ()
 
-    def _hidden(self, frame: int, slots: Sequence[int], unknown: tuple[int, ...]) -> Tensor | None:
-        """Under random-token: elements of the frame itself, and of frames where the object is not known."""
-        own = self.settings.exclude_own
-        hidden = self._elements_of((*unknown, frame) if own else unknown)
-        if own and hidden is not None and not set(slots) & {*self._pinned, *self._recent}:
-            if not ((self._mosaic.frames != EMPTY) & ~hidden)[list(slots)].any():
-                hidden = self._elements_of(unknown)  # its own elements are all that is known, as in _own
-        return None if hidden is None else hidden.flatten()
-
-    def _elements_of(self, frames: Sequence[int]) -> Tensor | None:
-        """[slots, T] bool: elements of the bank that come from these frames."""
-        if not frames:
-            return None
-        hidden = self._mosaic.elements_of(frames)
-        hidden[self._pinned + self._recent] = False  # those slots are whole, and _own has judged them
-        return hidden
-
-    def _put_pinned(self, slot: Slot, key: Tensor, values: Tensor, given: bool = False) -> None:
+    def _put_pinned(self, slot: Slot, key: Tensor, values: Tensor) -> None:
         free = [index for index in self._pinned if self.slots[index].frame == EMPTY]
         if not free:
             free = self._grow(1)
             self._pinned += free
-        self._write(free[0], slot, key, values, given)
+        self._write(free[0], slot, key, values)
 
-    def _rows(self, key: Tensor, given: bool) -> Tensor:
-        """Rows [T, Ck + 1] of a frame whose masks are given, or predicted."""
+    def _write(self, index: int, slot: Slot, key: Tensor, values: Tensor) -> None:
         self._keys_exact = self._keys_exact and is_exact(key)
-        rows = readout.key_rows(key, self.settings.affinity)
-        if not given:
-            rows[:, -1] -= self._handicap
-        return rows
-
-    def _write(self, index: int, slot: Slot, key: Tensor, values: Tensor, given: bool = False) -> None:
-        self.keys[index, : self.tokens] = self._rows(key, given or slot.frame >= PROMPT_COPY)
+        self.keys[index, : self.tokens] = readout.key_rows(key, self.settings.affinity)
         self.values[:, index, : self.tokens] = values.flatten(2).transpose(1, 2)  # [K, T, Cv]
-        self.slots[index] = slot
+        self._hold(index, slot)
         if self._mosaic is not None:
             self._mosaic.frames[index, : self.tokens] = slot.frame
             if index in self._bank:
@@ -365,20 +359,25 @@ class MemoryBank:
         drawn = random_tokens(len(self._bank), self.tokens, self._draw)
         slot = torch.from_numpy(np.asarray(self._bank)[drawn // self.tokens]).to(self._device)
         element = torch.from_numpy(drawn % self.tokens).to(self._device)
-        self.keys[slot, element] = self._rows(key, frame >= PROMPT_COPY)
+        self._keys_exact = self._keys_exact and is_exact(key)
+        self.keys[slot, element] = readout.key_rows(key, self.settings.affinity)
         self.values[:, slot, element] = values.flatten(2).transpose(1, 2).to(self.values.dtype)  # [K, T, Cv]
         self._mosaic.frames[slot, element] = frame
         self._mosaic.note(frame, tuple(valid))
         found = self._mosaic.validity(self._bank, self.objects)
         for index, knows in zip(self._bank, found, strict=True):
-            self.slots[index] = Slot(MOSAIC, False, knows)
+            self._hold(index, Slot(MOSAIC, False, knows))
 
     def _clear(self, index: int) -> None:
         self.keys[index] = 0
         self.keys[index, :, -1] = float("-inf")
-        self.slots[index] = Slot()
+        self._hold(index, Slot())
         if self._mosaic is not None:
             self._mosaic.frames[index] = EMPTY
+
+    def _hold(self, index: int, slot: Slot) -> None:
+        self.slots[index] = slot
+        self._handicaps[index] = 0.0 if slot.given or slot.frame >= PROMPT_COPY else self._handicap
 
     def _grow(self, more: int) -> list[int]:
         """Appends empty slots and returns their indices."""
@@ -389,5 +388,6 @@ class MemoryBank:
         self.values = torch.cat((self.values, self.values.new_zeros(shape)), 1)
         if self._mosaic is not None:
             self._mosaic.grow(more)
+        self._handicaps = torch.cat((self._handicaps, self._handicaps.new_zeros(more)))
         self.slots += [Slot() for _ in range(more)]
         return list(range(len(self.slots) - more, len(self.slots)))

@@ -40,6 +40,26 @@ class Mosaic:
         """[slots, T] bool: the elements that come from these frames."""
         return torch.isin(self.frames, torch.tensor(frames, device=self.frames.device))
 
+    def hidden(
+        self, frame: int | None, slots: Sequence[int], unknown: Sequence[int], whole: Sequence[int]
+    ) -> Tensor | None:
+        """[slots * T] bool: elements that are not read by `frame` (None: it may read its own), or None: none is hidden.
+
+        unknown: frames that say nothing of the object; whole: slots that are no mosaic, which others judge.
+        """
+        hidden = self._bank_elements((*unknown, frame) if frame is not None else unknown, whole)
+        if frame is not None and not set(slots) & {*whole}:
+            if not ((self.frames != EMPTY) & ~hidden)[list(slots)].any():
+                hidden = self._bank_elements(unknown, whole)  # its own elements are all that is known
+        return None if hidden is None else hidden.flatten()
+
+    def _bank_elements(self, frames: Sequence[int], whole: Sequence[int]) -> Tensor | None:
+        if not frames:
+            return None
+        found = self.elements_of(frames)
+        found[list(whole)] = False
+        return found
+
     def validity(self, slots: Sequence[int], objects: int) -> list[tuple[bool, ...]]:
         """Per slot and object: does any of its elements say something about the object?
 

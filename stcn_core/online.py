@@ -133,14 +133,17 @@ class OnlineSegmenter:
             return
         if not given and self.settings.confidence_gate and not self._sure(full):
             return
-        values = self.propagation.value(encoded, full)
-        key = encoded.features.key[0]
         position = self.memory.admit(frame) if wanted and not given else None
+        if not given and position is None and not self.settings.recent_frames:
+            return  # a reservoir has turned it away, and there is no ring
+        key, values = encoded.features.key[0], self.propagation.value(encoded, full)
         if given:
-            self.memory.pin(frame, key, values, known)
+            for put, ids in ((self.memory.pin, given.keys()), (self.memory.pin_guess, set(active) - given.keys())):
+                if ids:
+                    put(frame, key, values, [k in ids for k in objects])
         elif position is not None:
             self.memory.memorise(position, frame, key, values, known)
-        else:  # also what a reservoir turns away: the next frames need it
+        else:  # also what a reservoir turns away
             self.memory.remember_recent(frame, key, values, known)
         if self.settings.include_last and (given or position is not None):
             self.memory.clear_recent()  # this frame is the previous one, and kept

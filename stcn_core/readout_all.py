@@ -21,11 +21,12 @@ def read_all(
     runs: Sequence[tuple[int, int]],
     hidden: Tensor | None = None,
     spans: Sequence[HiddenSpan] = (),
+    handicap: Tensor | None = None,
 ) -> Tensor:
     """STM (Oh et al. 2019, equation 2): a softmax over every readable element weighs the values.
 
     Arguments as of readout.top_k; values: K maps [N, Cv] -> [K, Q, Cv] in the values' dtype, summed in float32. A
-    running maximum keeps the sums in range (Milakov and Gimelshein 2018).
+    running maximum keeps the sums in range (Milakov and Gimelshein 2018). handicap [N]: taken off the affinities.
     """
     queries = columns.shape[1]
     largest = torch.full((queries,), float("-inf"), device=rows.device)
@@ -33,6 +34,8 @@ def read_all(
     total = torch.zeros(len(values), queries, values[0].shape[1], device=rows.device)
     for start, end in _pieces(runs, queries):
         scores = _scores(rows, columns, start, end, hidden, spans)  # [n, Q]
+        if handicap is not None:
+            scores = scores - handicap[start:end, None]
         larger = torch.maximum(largest, scores.amax(0))
         shift = torch.where(larger.isinf(), 0.0, larger)  # nothing readable so far
         kept = torch.exp(largest - shift)

@@ -75,8 +75,8 @@ class OfflineSettings:
     include_last: bool = False  # the ring is emptied when a frame is memorised: STCN's and STM's previous frame
     # Every run.
     confidence_gate: float = 0.0  # frames whose masks are less sure are not memorised
-    # An element of a given mask weighs as much as so many predicted ones that match as well. Tuned on six rendered
-    # videos: up to e^2 each is at least as good as with 1, beyond that some lose objects whose looks change.
+    # Among the best matches an element of a given mask weighs as much as so many predicted ones that match as well.
+    # Tuned on rendered videos and a few real clips: beyond 50 objects are lost whose looks change.
     prompt_weight: float = 8.0
     pin_prompts: bool = True  # otherwise given masks are memorised like any frame, and lost like any (stcnbuf)
     burn_in_choice: Literal["uniform", "motion"] = "uniform"  # motion: EamStcn's image part weighs the frames

@@ -76,9 +76,8 @@ def test_match_is_0_for_one_element_and_1_for_all_alike_and_the_distance_is_the_
     query = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [0.0, 0.0]]).view(1, 4, 1, 2)
     key = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 3.0, 0.0]])  # the best element of each pixel
     score = torch.stack([(2 * k @ query[0, :, 0, i] - k @ k) / 2 for i, k in enumerate(key)])
-    index = torch.tensor([[0, 1, 1, 1], [1, 0, 0, 0]])
-    rows = torch.cat((key, -key.square().sum(1, keepdim=True) - 3), 1)  # 3: what a prompt's weight may take off
-    match.add(slice(0, 1), [0], TopK(index, weight, score[:, None]), rows, query, "l2")
+    index = torch.zeros(2, 4, dtype=torch.int64)
+    match.add(slice(0, 1), [0], TopK(index, weight, score[:, None]), query, "l2")
     assert match.entropy[0, 0].tolist() == pytest.approx([0.0, 1.0])
     assert match.distance[0, 0].tolist() == pytest.approx([4 / 2, 9 / 2])
 
