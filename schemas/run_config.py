@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 
 NAME = "stcn-run-config"
-VERSION = "1.3.0"
+VERSION = "1.4.0"
 # What earlier versions did not ask for, and did: a record without them means this, and they are left out of the
 # fingerprint where they are so, so that earlier runs go on. Not the defaults of today, which may be others.
 BEFORE = {

@@ -20,13 +20,16 @@ from torch import Tensor
 
 from stcn_core.bank_layout import BankLayout, Slot
 from stcn_core.memory import MemoryBank
-from stcn_core.settings import OfflineSettings
+from stcn_core.settings import BEFORE, OfflineSettings
 
 SCHEMA = "stcn-bank 1.0.0"
 NAMES = ("keys", "values", "element_frames")
 TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 NO_SUM = "0" * 64
-SETTINGS = {f"--{field.name.replace('_', '-')}": field.default for field in fields(OfflineSettings)}
+# What a bank means that lacks a setting.
+SETTINGS = {
+    f"--{field.name.replace('_', '-')}": BEFORE.get(field.name, field.default) for field in fields(OfflineSettings)
+}
 
 
 def save_bank(memory: MemoryBank, path: Path, facts: Mapping[str, object]) -> None:

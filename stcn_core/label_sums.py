@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 SUM_STEPS = 1 << 24  # numbers in 0..1 are rounded to so many steps: whole numbers, whose sums are exact in float64
-ONE_HOT_BYTES = 128 << 20  # that live at a time on a device
+ONE_HOT_BYTES = 32 << 20  # that live at a time on a device
 
 
 def label_sums(labels: Tensor, values: Sequence[Tensor], count: int) -> list[Tensor]:

@@ -197,9 +197,7 @@ class OfflineSegmenter:
         A run that begins at a later segment (a multiple of `segment_frames` into the video) gives the last
         `ring_frames` frames before it, and gets the masks that the whole run would have made.
         """
-        yield from behind(
-            map(self._labelled, self.final_predictions(pictures, before)), partial(decided, self.prompts), self.late
-        )
+        yield from self._masks(self.final_predictions(pictures, before))
 
     def final_predictions(self, pictures: Iterable[Picture], before: Iterable[Picture] = ()) -> Iterator[Prediction]:
         """The final pass up to the decision."""
@@ -237,9 +235,7 @@ class OfflineSegmenter:
 
     def causal_pass(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[ObjectMask]]]:
         """Frame by frame: objects begin where they are prompted, and nothing later is known."""
-        yield from behind(
-            map(self._labelled, self.causal_predictions(pictures)), partial(decided, self.prompts), self.late
-        )
+        yield from self._masks(self.causal_predictions(pictures))
 
     def causal_predictions(self, pictures: Iterable[Picture]) -> Iterator[Prediction]:
         """The causal pass up to the decision, as `final_predictions`."""

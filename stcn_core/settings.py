@@ -22,6 +22,9 @@ GATES = {
     "restart": "each further pass starts with the surest half of the bank alone",
 }
 
+# What was done before there was a setting for it, where that is not today's default: what records that lack it mean.
+BEFORE = {"burn_in_order": "priority", "prompt_weight": 1.0}
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -9,12 +9,10 @@ from typing import Any
 
 from jobs.ablation.cells import Cell
 from jobs.ablation.clips import ClipSpec
-from stcn_core.settings import OfflineSettings
+from stcn_core.settings import BEFORE, OfflineSettings
 
 NAME, VERSION = "stcn-ablation", "1.0.0"
 EARLIER = {"precision": "fp32"}  # of records that do not say
-# Settings, likewise; others that came later are at their defaults.
-BEFORE = {"burn_in_order": "priority", "prompt_weight": 1.0}
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,13 @@ class BenchmarkSettings:
 
     def offline(self, **changes: object) -> OfflineSettings:
         """The algorithm's settings; all others are its defaults."""
-        return OfflineSettings(**{"memory_frames": self.memory_frames, "group_frames": self.group_frames, **changes})
+        return OfflineSettings(**{**self.common(), **changes})
+
+    def common(self) -> dict[str, float]:
+        """What an annotate run and the parts of it are measured with, beside the defaults: a ring, which stcnbuf cannot
+        do without, and given masks that weigh as much as others, as there."""
+        both = {"recent_frames": 2, "prompt_weight": 1.0}
+        return {"memory_frames": self.memory_frames, "group_frames": self.group_frames, **both}
 
 
 @dataclass
@@ -185,6 +191,5 @@ class Bench:
 
     def run_config(self, precision: str, **changes: object) -> RunConfig:
         """The settings of an annotate run."""
-        common = {"memory_frames": self.settings.memory_frames, "group_frames": self.settings.group_frames}
         path = self.region_checkpoint if changes.get("region_decoding") else self.checkpoint
-        return RunConfig(path.name, file_sha256(path), precision=precision, **{**common, **changes})
+        return RunConfig(path.name, file_sha256(path), precision=precision, **{**self.settings.common(), **changes})

@@ -34,7 +34,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def config_of(path: Path) -> RunConfig:
-    return RunConfig("tiny", file_sha256(path), memory_frames=2, burn_in_frames=4)
+    return RunConfig("tiny", file_sha256(path), memory_frames=2, burn_in_frames=4, recent_frames=2)
 
 
 def test_a_pickled_one_loads_and_segments(checkpoint: Path, tmp_path: Path) -> None:

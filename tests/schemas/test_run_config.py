@@ -8,6 +8,7 @@ import pytest
 
 from cluster.workbench import offline_settings
 from schemas.run_config import BEFORE, RunConfig
+from stcn_core import settings
 from stcn_core.settings import OfflineSettings
 
 CONFIG = RunConfig("stcn.pth", "ab" * 32)
@@ -56,3 +57,12 @@ def test_every_setting_shows_in_fingerprint_and_differences_but_the_checkpoints_
 def test_every_setting_of_the_algorithm_is_locked():
     assert {field.name for field in fields(OfflineSettings)} <= {field.name for field in fields(RunConfig)}
     assert offline_settings(replace(CONFIG, top_k=7, affinity="dot")).top_k == 7
+
+
+def test_earlier_values_are_those_of_the_algorithm() -> None:
+    """Two tables: schemas and stcn_core do not import each other."""
+    defaults = OfflineSettings()
+    for name, before in BEFORE.items():
+        if hasattr(defaults, name):
+            assert before == settings.BEFORE.get(name, getattr(defaults, name))
+    assert set(settings.BEFORE) <= set(BEFORE)

@@ -273,7 +273,7 @@ def test_a_causal_run_has_no_bank(network: STCN, tmp_path: Path) -> None:
             call(tmp_path / "bank")
 
 
-def test_a_bank_of_before_a_setting_existed_is_one_with_its_default(
+def test_a_bank_of_before_a_setting_existed_is_one_with_what_was_done_then(
     network: STCN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = bank_file._all_facts
@@ -285,5 +285,14 @@ def test_a_bank_of_before_a_setting_existed_is_one_with_its_default(
     without.save_bank(tmp_path / "old")
     monkeypatch.undo()
     run.load_bank(tmp_path / "old")
+    earlier = replace(SETTINGS, prompt_weight=1.0)
+    monkeypatch.setattr(
+        bank_file, "_all_facts", lambda *a: {k: v for k, v in facts(*a).items() if k != "--prompt-weight"}
+    )
+    burned_in(network, PROMPTS["two"], earlier).save_bank(tmp_path / "unweighed")
+    monkeypatch.undo()
+    begin(network, PROMPTS["two"], earlier).load_bank(tmp_path / "unweighed")
+    with pytest.raises(ValueError, match="--prompt-weight 1.0, this run has 8.0"):
+        begin(network, PROMPTS["two"], SETTINGS).load_bank(tmp_path / "unweighed")
     with pytest.raises(ValueError, match="--confidence-gate 0.0, this run has 0.5"):
         begin(network, PROMPTS["two"], replace(SETTINGS, confidence_gate=0.5)).load_bank(tmp_path / "old")

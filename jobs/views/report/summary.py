@@ -15,7 +15,7 @@ from schemas import videos as videos_schema
 STAGES = ("fetch", "burn_in", "final", "network")
 SHOWN_SETTINGS = (
     "checkpoint", "resolution", "burn_in_passes", "burn_in_frames", "burn_in_order", "burn_in_gate", "memory_frames",
-    "memory_policy", "recent_frames", "group_frames", "stride", "precision", "seed",
+    "memory_policy", "prompt_weight", "recent_frames", "group_frames", "stride", "precision", "seed",
 )  # fmt: skip
 
 
