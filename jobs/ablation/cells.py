@@ -75,10 +75,6 @@ def grid() -> list[Cell]:
     add(CAUSAL_RESERVOIR, "causal policy", causal, headline=True, memory_policy="reservoir")
     changes = {"memory_policy": "reservoir", "memory_frames": DEFAULT_BANK}
     add(f"{CAUSAL_RESERVOIR}-bank-{DEFAULT_BANK}", "causal policy", causal, all_long=True, **changes)
-    changes = {"memory_policy": "reservoir", "recent_frames": 0}
-    for bank in (BANK, DEFAULT_BANK):
-        named = f"{CAUSAL_RESERVOIR}-ring-0" + bank_suffix(bank)
-        add(named, "causal policy", causal, all_long=True, memory_frames=bank, **changes)
     add("causal-confidence", "causal policy", causal, **GATES["confidence"])
     add("causal-adaptive", "causal policy", causal, admission="adaptive")
     for name, change in GATES.items():
@@ -91,16 +87,14 @@ def grid() -> list[Cell]:
     for bank in (50, DEFAULT_BANK):
         all_long = bank == DEFAULT_BANK
         add(f"{OUTWARD}-bank-{bank}", "outward, reservoir", spread, memory_frames=bank, all_long=all_long)
-    for bank in (BANK, DEFAULT_BANK):
-        named = f"{OUTWARD}-ring-0" + bank_suffix(bank)
-        add(named, "outward, reservoir", spread, all_long=True, memory_frames=bank, recent_frames=0)
-    # What a given mask weighs: first the defaults and what they have to beat.
-    for bank in (DEFAULT_BANK, BANK):
-        wanted = {"headline": bank == DEFAULT_BANK, "all_long": True, "memory_frames": bank, "recent_frames": 0}
-        wanted |= {"prompt_weight": OfflineSettings().prompt_weight, "memory_policy": "reservoir"}
-        add(f"{OUTWARD}-ring-0{bank_suffix(bank)}-weight", "prompt weight", outward, **wanted)
-        add(f"{CAUSAL_RESERVOIR}-ring-0{bank_suffix(bank)}-weight", "prompt weight", causal, **wanted)
-    add("weight", "prompt weight", prompt_weight=OfflineSettings().prompt_weight)
+    # The defaults, what they have to beat, and both without what they owe to given masks.
+    for weight, end in ((1.0, ""), (OfflineSettings().prompt_weight, "-weight")):
+        for bank in (DEFAULT_BANK, BANK):
+            wanted = {"headline": bank == DEFAULT_BANK, "all_long": True, "memory_frames": bank, "recent_frames": 0}
+            wanted |= {"prompt_weight": weight, "memory_policy": "reservoir"}
+            add(f"{OUTWARD}-ring-0{bank_suffix(bank)}{end}", "no ring, prompt weight", outward, **wanted)
+            add(f"{CAUSAL_RESERVOIR}-ring-0{bank_suffix(bank)}{end}", "no ring, prompt weight", causal, **wanted)
+    add("weight", "no ring, prompt weight", prompt_weight=OfflineSettings().prompt_weight)
     for more in ("agreement", "two-way", "relabel"):
         add(f"{OUTWARD}-{more}", "outward, reservoir", spread, headline=more == "two-way", **GATES[more])
     add("passes-2", "passes", burn_in_passes=2)
