@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from stcn_core.settings import OfflineSettings
 
 BASE, CAUSAL, OUTWARD, CAUSAL_RESERVOIR = "base", "causal", "outward-reservoir", "causal-reservoir"
+DEFAULTS, CAUSAL_DEFAULTS, UNWEIGHTED = "defaults", "causal-defaults", "-unweighted"
 BANKS = (5, 10, 20, 50, 128)
 BANK = 20  # of the base: the largest one that the short clips can fill by memorising every fifth frame
 DEFAULT_BANK = OfflineSettings().memory_frames
@@ -36,11 +37,6 @@ class Cell:
     def random(self) -> bool:
         """Whether another seed gives other masks."""
         return not self.causal or self.settings.memory_policy not in ("fifo", "unbounded")
-
-
-def bank_suffix(bank: int) -> str:
-    """What a cell's name says of its bank: nothing of the base's."""
-    return "" if bank == BANK else f"-bank-{bank}"
 
 
 def grid() -> list[Cell]:
@@ -87,14 +83,15 @@ def grid() -> list[Cell]:
     for bank in (50, DEFAULT_BANK):
         all_long = bank == DEFAULT_BANK
         add(f"{OUTWARD}-bank-{bank}", "outward, reservoir", spread, memory_frames=bank, all_long=all_long)
-    # The defaults, what they have to beat, and both without what they owe to given masks.
-    for weight, end in ((1.0, ""), (OfflineSettings().prompt_weight, "-weight")):
+    # The defaults offline and causal, and both without what they owe to the weight of given masks.
+    for weight, end in ((OfflineSettings().prompt_weight, ""), (1.0, UNWEIGHTED)):
         for bank in (DEFAULT_BANK, BANK):
+            size = "" if bank == DEFAULT_BANK else f"-bank-{bank}"
             wanted = {"headline": bank == DEFAULT_BANK, "all_long": True, "memory_frames": bank, "recent_frames": 0}
             wanted |= {"prompt_weight": weight, "memory_policy": "reservoir"}
-            add(f"{OUTWARD}-ring-0{bank_suffix(bank)}{end}", "no ring, prompt weight", outward, **wanted)
-            add(f"{CAUSAL_RESERVOIR}-ring-0{bank_suffix(bank)}{end}", "no ring, prompt weight", causal, **wanted)
-    add("weight", "no ring, prompt weight", prompt_weight=OfflineSettings().prompt_weight)
+            add(f"{DEFAULTS}{end}{size}", "defaults", outward, **wanted)
+            add(f"{CAUSAL_DEFAULTS}{end}{size}", "defaults", causal, **wanted)
+    add("weight", "prompt weight", prompt_weight=OfflineSettings().prompt_weight)
     for more in ("agreement", "two-way", "relabel"):
         add(f"{OUTWARD}-{more}", "outward, reservoir", spread, headline=more == "two-way", **GATES[more])
     add("passes-2", "passes", burn_in_passes=2)

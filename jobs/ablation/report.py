@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from jobs.ablation.cells import BANK, BANKS, BASE, CAUSAL, CAUSAL_RESERVOIR, DEFAULT_BANK, OUTWARD, Cell
+from jobs.ablation.cells import (
+    BANK,
+    BANKS,
+    BASE,
+    CAUSAL,
+    CAUSAL_DEFAULTS,
+    CAUSAL_RESERVOIR,
+    DEFAULT_BANK,
+    DEFAULTS,
+    OUTWARD,
+    UNWEIGHTED,
+    Cell,
+)
 from jobs.ablation.chart import Row, save_chart
 from jobs.ablation.clips import KINDS, ClipSpec
 from jobs.ablation.intervals import LEVEL, Estimate, estimate
@@ -108,9 +120,10 @@ def _page(
         "hold every frame several times: they say nothing about genuine long videos.",
         "",
         f"`{BASE}`: bank {BANK}, one burn-in pass of {4 * BANK} frames at most in random order, fifo, prompt pinned, "
-        f"ring 2, groups of 5. `{OUTWARD}`: the defaults of jobs.annotate at that bank. `{CAUSAL}`: that bank, every "
-        f"5th frame memorised. `{BEST_CAUSAL}` and `{BEST_OFFLINE}`: for each clip the policy with this bank that did "
-        "best on the other clips; offline ones with one pass.",
+        f"ring 2, groups of 5. `{OUTWARD}`: from the prompt outwards into a reservoir. `{CAUSAL}`: bank and ring "
+        f"of {BASE}, every 5th frame memorised. `{DEFAULTS}`: those of jobs.annotate, bank {DEFAULT_BANK}; "
+        f"`{CAUSAL_DEFAULTS}`: the same without a burn-in; `...{UNWEIGHTED}`: with --prompt-weight 1. `{BEST_CAUSAL}` and "
+        f"`{BEST_OFFLINE}`: for each clip the policy with bank {BANK} that did best on the other clips; offline ones with one pass.",
         "",
         "## Offline against causal, J&F in points",
         "",
@@ -132,7 +145,9 @@ def _page(
 
 def _pairs(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:
     names = {cell.name for cell in cells}
-    found = []
+    found = [("defaults, offline - causal", DEFAULTS, CAUSAL_DEFAULTS)]
+    found += [(f"{each} - unweighted", each, each + UNWEIGHTED) for each in (DEFAULTS, CAUSAL_DEFAULTS)]
+    found += [(f"{DEFAULTS} - {CAUSAL}, bank {DEFAULT_BANK}", DEFAULTS, f"{CAUSAL}-bank-{DEFAULT_BANK}")]
     for bank in BANKS:
         ours, theirs = (BASE, CAUSAL) if bank == BANK else (f"bank-{bank}", f"causal-bank-{bank}")
         if {ours, theirs} <= names:
