@@ -122,8 +122,9 @@ def _page(
         f"`{BASE}`: bank {BANK}, one burn-in pass of {4 * BANK} frames at most in random order, fifo, prompt pinned, "
         f"ring 2, groups of 5. `{OUTWARD}`: from the prompt outwards into a reservoir. `{CAUSAL}`: bank and ring "
         f"of {BASE}, every 5th frame memorised. `{DEFAULTS}`: those of jobs.annotate, bank {DEFAULT_BANK}; "
-        f"`{CAUSAL_DEFAULTS}`: the same without a burn-in; `...{UNWEIGHTED}`: with --prompt-weight 1. `{BEST_CAUSAL}` and "
-        f"`{BEST_OFFLINE}`: for each clip the policy with bank {BANK} that did best on the other clips; offline ones with one pass.",
+        f"`{CAUSAL_DEFAULTS}`: the same without a burn-in; `...{UNWEIGHTED}`: with --prompt-weight 1. `{BEST_CAUSAL}` "
+        f"and `{BEST_OFFLINE}`: for each clip the policy with bank {BANK} that did best on the other clips; offline "
+        "ones with one pass.",
         "",
         "## Offline against causal, J&F in points",
         "",
