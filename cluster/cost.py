@@ -66,6 +66,13 @@ def visits_of(config: RunConfig, once: int, annotated: int) -> float:
     return visits
 
 
+def value_share(config: RunConfig) -> float:
+    """How many values the final pass, or a causal one, makes per frame and object."""
+    if config.burn_in_passes:
+        return 1 / config.group_frames if config.recent_frames else 0.0
+    return 1.0 if config.recent_frames else 1 / config.memory_every
+
+
 def predict(probe: Probe, frames: int, annotated: int, objects: int, config: RunConfig, visited: int | None) -> Cost:
     """frames are decoded, `annotated` of them segmented; visited is the limit per burn-in pass, None for all."""
     pixels = USUAL_PIXELS
@@ -73,8 +80,7 @@ def predict(probe: Probe, frames: int, annotated: int, objects: int, config: Run
         height, width = working_size(probe.height, probe.width, config.resolution)
         pixels = height * width
     megapixels = pixels / 1e6 * runs_of(config)
-    value_share = 1 / config.group_frames if config.recent_frames else 0
-    frame = DECODE_FRAME + megapixels * (KEY + READ + objects * (DECODER + VALUE * value_share))
+    frame = DECODE_FRAME + megapixels * (KEY + READ + objects * (DECODER + VALUE * value_share(config)))
     once = min(annotated, annotated if visited is None else visited)
     visits = visits_of(config, once, annotated)
     visit = megapixels * (KEY + READ + objects * (DECODER + VALUE))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cluster.cost import predict, visits_of
+from cluster.cost import predict, value_share, visits_of
 from cluster.frames.probe import Probe
 from schemas.run_config import RunConfig
 
@@ -49,3 +49,17 @@ def test_short_videos_are_not_rehearsed_twice() -> None:
     assert visits_of(replace(twice, burn_in_gate="agreement"), 10, 10) == 30
     assert visits_of(replace(twice, burn_in_gate="relabel"), 10, 10) == 30
     assert 20 < visits_of(replace(twice, burn_in_gate="two-way"), 10, 10) < 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({}, 0.0),
+        ({"recent_frames": 2, "group_frames": 5}, 0.2),
+        ({"burn_in_passes": 0, "memory_every": 5}, 0.2),
+        ({"burn_in_passes": 0, "recent_frames": 1}, 1.0),
+    ],
+)
+def test_values_are_made_of_what_is_memorised(changes: dict, share: float) -> None:
+    """A causal run puts every frame into its ring, an offline one the last of each group."""
+    assert value_share(RunConfig("c", "0" * 64, **changes)) == share
