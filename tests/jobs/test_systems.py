@@ -72,7 +72,7 @@ def masks_of(storage: Storage) -> list[tuple[int, int, bytes]]:
 
 @pytest.fixture(scope="module")
 def causal(davis: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, int, bytes]]:
-    words = ("--burn-in-passes", "0", "--memory-policy", "unbounded", "--recent-frames", "0")
+    words = ("--burn-in-passes", "0", "--memory-policy", "unbounded", "--recent-frames", "0", "--prompt-weight", "1")
     return masks_of(run(davis, tmp_path_factory.mktemp("causal"), config_of(davis, *words, "--memory-every", "3")))
 
 

@@ -65,13 +65,18 @@ def test_a_late_prompt_pins_all_objects_that_have_begun(monkeypatch: pytest.Monk
     value = run.propagation.value
     monkeypatch.setattr(run.propagation, "value", lambda *args: memorised.append(args[1]) or value(*args))
     shown = run.step(2, VIDEO[2], {1: mask_of(2, 2)})
-    slots = {slot.frame: slot for slot in run.memory.slots if slot.pinned}
-    assert slots[0].valid == (True, False, False) and slots[2].valid == (True, True, False)
+    slots = [(slot.frame, slot.given, slot.valid) for slot in run.memory.slots if slot.pinned]
+    first, given, predicted = (
+        (0, True, (True, False, False)),
+        (2, True, (False, True, False)),
+        (2, False, (True, False, False)),
+    )
+    assert slots == [first, given, predicted]  # what was predicted there does not weigh like what was given
     assert run.memory.known() == [True, True, False]
     kept = run.propagation.unpad(memorised[0])
     assert torch.equal(kept, shown[1:]) and kept[0].max() > 0.5  # the first object as it was predicted there
     assert not kept[2].any()
-    index = next(i for i, slot in enumerate(run.memory.slots) if slot.frame == 2)
+    index = next(i for i, slot in enumerate(run.memory.slots) if slot.frame == 2 and slot.valid[0])
     assert run.memory.values[0, index].any() and index in run.memory._held(0)
 
 
@@ -84,11 +89,12 @@ def test_nothing_memorised_before_the_first_prompt() -> None:
 
 
 def test_seeds_and_given_masks_on_one_frame() -> None:
-    """Two slots, though only one was announced."""
+    """Three slots, though only one was announced: the box, what is given, and what the box's object is taken for."""
     run = online()
     run.step(0, VIDEO[0], {0: mask_of(0, 1)}, {1: mask_of(0, 2)})
     assert run.memory.known() == [True, True]
-    assert run.memory.pinned_frames() == [0, 0]
+    assert run.memory.pinned_frames() == [0, 0, 0]
+    assert [slot.given for slot in run.memory.slots if slot.pinned] == [False, True, False]
     assert run.step(1, VIDEO[1]).isfinite().all()
 
 
