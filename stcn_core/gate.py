@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stcn_core.burn_in import outward
+from stcn_core.label_sums import label_overlaps
 from stcn_core.memory import MemoryBank
 from stcn_core.propagation import EncodedFrames, Propagation
 from stcn_core.seeds import named_seed
@@ -59,11 +60,8 @@ def stages(order: Sequence[int], settings: OfflineSettings, prompted: Collection
 
 def overlaps(labels: Tensor, other: Tensor, objects: int) -> list[float]:
     """J of objects 1 to `objects` in two label maps of one shape; 1 where neither shows the object."""
-    labels, other = labels.flatten().long(), other.flatten().long()
-    count = objects + 1
-    both = torch.bincount(labels[labels == other], minlength=count)[1:]
-    areas = torch.bincount(labels, minlength=count)[1:] + torch.bincount(other, minlength=count)[1:]
-    return [i / (a - i) if a else 1.0 for i, a in zip(both.tolist(), areas.tolist(), strict=True)]
+    both, either = label_overlaps(labels.flatten().long(), other.flatten().long(), objects + 1)
+    return [i / e if e else 1.0 for i, e in zip(both[1:].tolist(), either[1:].tolist(), strict=True)]
 
 
 def certainty(probabilities: Tensor) -> float:

@@ -31,6 +31,13 @@ def label_areas(labels: Tensor, count: int) -> Tensor:
     return label_sums(labels, (torch.ones_like(labels, dtype=torch.float32),), count)[0]
 
 
+def label_overlaps(labels: Tensor, other: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Pixels per label in both of two label maps of one shape, and in either: float64 [count]; as `label_sums`. What
+    differs counts as label 0 in both: the figures of label 0 mean nothing."""
+    both = label_areas(labels.where(labels == other, 0), count)
+    return both, label_areas(labels, count) + label_areas(other, count) - both
+
+
 def cell_areas(labels: Tensor, count: int, side: int) -> Tensor:
     """labels int64 [H, W], multiples of `side` -> how many pixels of each label but the first lie in each cell of
     side x side pixels: float64 [count - 1, H / side * W / side]."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stcn_core.frames import Padding
 from stcn_core.host_copy import HostCopy
-from stcn_core.label_sums import SUM_STEPS, cell_areas, in_steps, label_areas, label_sums, small_labels
+from stcn_core.label_sums import SUM_STEPS, cell_areas, in_steps, label_areas, label_overlaps, label_sums, small_labels
 from stcn_core.masks import MaskScores
 from stcn_core.match import MatchMaps
 
@@ -107,6 +107,5 @@ def near_edge(labels: Tensor, padding: Padding, radius: int) -> Tensor:
 
 def _overlap(labels: Tensor, other: Tensor, count: int) -> Tensor:
     """Intersection over union per object of two label maps: [K] float64."""
-    agreed = labels.where(labels == other, 0)
-    both, here, there = (label_areas(some, count)[1:] for some in (agreed, labels, other))
-    return both / (here + there - both)
+    both, either = label_overlaps(labels, other, count)
+    return (both / either)[1:]

@@ -17,7 +17,7 @@ SHARE = {REAL: 3, OCCLUDED: 6, SPLICED: 6, LONG: 3}
 # Headline cells: every n-th clip of the kind.
 HEADLINE_SHARE = {REAL: 1, OCCLUDED: 2, SPLICED: 2, LONG: 1, **dict.fromkeys(TO_AND_FRO, 4)}
 SEEDED = (REAL, OCCLUDED)  # kinds on which headline cells get several seeds
-LONG_SEEDED = (BASE, OUTWARD, CAUSAL_RESERVOIR)  # those that the comparison of offline with causal rests on
+LONG_SEEDED = (BASE, OUTWARD, CAUSAL_RESERVOIR)  # those of equal bank and ring that are compared
 SHORT_ONLY = ("eviction x bank", "gate x passes")  # factors that are too many to be measured on long clips
 
 
